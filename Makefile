@@ -1,0 +1,59 @@
+# Two commands for a fresh checkout (Python >= 3.11, git and make suffice):
+#   make demo ARGS="..."   runs `fleetmon demo ...`; standard output is the demo's alone
+#   make test              runs the test suite
+# Everything lives in .venv; a second run installs nothing unless pyproject.toml changed.
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+MAKEFLAGS += --no-print-directory
+
+.PHONY: demo test lint types layers bench bench-instructions clean
+.DELETE_ON_ERROR:
+
+# `exec` leaves no shell in between: a Ctrl-C at the terminal reaches the demo once, from the
+# terminal itself. make ends with 0 where the demo did; of any failure it makes its own 2 and
+# writes the demo's code to standard error ("Error 3").
+demo: $(VENV)/.for-demo
+	@exec $(BIN)/fleetmon demo $(ARGS)
+
+test: $(VENV)/.for-test
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.for-dev
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/.for-dev
+	@$(BIN)/mypy
+
+layers: $(VENV)/.for-dev
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.for-test
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-instructions: $(VENV)/.for-test
+	@$(BIN)/python -m benchmarks.instructions $(ARGS)
+
+clean:
+	@rm -rf $(VENV) build dist .coverage .coverage.* htmlcov \
+		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What pip has to say goes to standard error: standard output belongs to the command asked for.
+$(VENV)/.for-demo: EXTRAS := tui,yaml
+$(VENV)/.for-test: EXTRAS := test
+$(VENV)/.for-dev: EXTRAS := dev
+$(VENV)/.for-demo $(VENV)/.for-test $(VENV)/.for-dev: $(VENV)/.made pyproject.toml fleetmon/_version.py
+	@echo "fleetmon: installing into $(VENV) (once; extras: $(EXTRAS))" >&2
+	@$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]' >&2
+	@touch $@
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "fleetmon needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1 | tail -n 1): name another one, as in \`make PYTHON=python3.12 $(MAKECMDGOALS)\`." >&2; \
+		exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) >&2
+	@touch $@

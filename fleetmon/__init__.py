@@ -1,0 +1,198 @@
+"""fleetmon: an in-process supervisor for fleets of AI agents.
+
+Embed :class:`Supervisor` in an agent runtime: every agent is measured, recovers by itself, and can
+be steered by hand. Importing this package starts nothing and loads nothing but this file.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fleetmon._version import __version__
+
+if TYPE_CHECKING:
+    from fleetmon.agent import Agent
+    from fleetmon.background import BackgroundSupervisor
+    from fleetmon.errors import (
+        AgentStartError,
+        DeadLetteredError,
+        DrainingError,
+        DuplicateAgentError,
+        FleetmonError,
+        ListenError,
+        NotAcceptingError,
+        NotRunningError,
+        QueueFullError,
+        RemoteError,
+        RosterError,
+        SpecError,
+        TaskCancelledError,
+        TaskError,
+        TaskFailedError,
+        TaskHungError,
+        TaskRefusedError,
+        TaskTimeoutError,
+        UnknownAgentError,
+        WorkerDiedError,
+    )
+    from fleetmon.events import Event, EventKind
+    from fleetmon.policy.classify import Verdict
+    from fleetmon.results import (
+        Accepted,
+        CommandResult,
+        LeftBehind,
+        NoOp,
+        Rejected,
+        ShutdownReport,
+    )
+    from fleetmon.roster import ELITE, Roster, RosterEntry, load_roster
+    from fleetmon.runtime.task import Task
+    from fleetmon.settings import (
+        Metrics,
+        Restarts,
+        SharedCause,
+        Shutdown,
+        SupervisorSettings,
+        Watchdog,
+    )
+    from fleetmon.snapshot import AgentSnapshot, Condition, DeadLetter, FleetSnapshot
+    from fleetmon.spec import (
+        AgentSpec,
+        Backoff,
+        Deadlines,
+        HangLimits,
+        HealthPolicy,
+        Intensity,
+        Quarantine,
+        Verification,
+    )
+    from fleetmon.supervisor import Supervisor
+
+_HOMES = {
+    "agent": ("Agent",),
+    "background": ("BackgroundSupervisor",),
+    "errors": (
+        "AgentStartError",
+        "DeadLetteredError",
+        "DrainingError",
+        "DuplicateAgentError",
+        "FleetmonError",
+        "ListenError",
+        "NotAcceptingError",
+        "NotRunningError",
+        "QueueFullError",
+        "RemoteError",
+        "RosterError",
+        "SpecError",
+        "TaskCancelledError",
+        "TaskError",
+        "TaskFailedError",
+        "TaskHungError",
+        "TaskRefusedError",
+        "TaskTimeoutError",
+        "UnknownAgentError",
+        "WorkerDiedError",
+    ),
+    "events": ("Event", "EventKind"),
+    "policy.classify": ("Verdict",),
+    "results": ("Accepted", "CommandResult", "LeftBehind", "NoOp", "Rejected", "ShutdownReport"),
+    "roster": ("ELITE", "Roster", "RosterEntry", "load_roster"),
+    "runtime.task": ("Task",),
+    "settings": (
+        "Metrics",
+        "Restarts",
+        "SharedCause",
+        "Shutdown",
+        "SupervisorSettings",
+        "Watchdog",
+    ),
+    "snapshot": ("AgentSnapshot", "Condition", "DeadLetter", "FleetSnapshot"),
+    "spec": (
+        "AgentSpec",
+        "Backoff",
+        "Deadlines",
+        "HangLimits",
+        "HealthPolicy",
+        "Intensity",
+        "Quarantine",
+        "Verification",
+    ),
+    "supervisor": ("Supervisor",),
+}
+_WHERE = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ELITE",
+    "Accepted",
+    "Agent",
+    "AgentSnapshot",
+    "AgentSpec",
+    "AgentStartError",
+    "Backoff",
+    "BackgroundSupervisor",
+    "CommandResult",
+    "Condition",
+    "DeadLetter",
+    "DeadLetteredError",
+    "Deadlines",
+    "DrainingError",
+    "DuplicateAgentError",
+    "Event",
+    "EventKind",
+    "FleetSnapshot",
+    "FleetmonError",
+    "HangLimits",
+    "HealthPolicy",
+    "Intensity",
+    "LeftBehind",
+    "ListenError",
+    "Metrics",
+    "NoOp",
+    "NotAcceptingError",
+    "NotRunningError",
+    "Quarantine",
+    "QueueFullError",
+    "Rejected",
+    "RemoteError",
+    "Restarts",
+    "Roster",
+    "RosterEntry",
+    "RosterError",
+    "SharedCause",
+    "Shutdown",
+    "ShutdownReport",
+    "SpecError",
+    "Supervisor",
+    "SupervisorSettings",
+    "Task",
+    "TaskCancelledError",
+    "TaskError",
+    "TaskFailedError",
+    "TaskHungError",
+    "TaskRefusedError",
+    "TaskTimeoutError",
+    "UnknownAgentError",
+    "Verdict",
+    "Verification",
+    "Watchdog",
+    "WorkerDiedError",
+    "__version__",
+    "load_roster",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for (PEP 562)."""
+    home = _WHERE.get(name)
+    if home is None:
+        message = f"module 'fleetmon' has no attribute {name!r}"
+        raise AttributeError(message)
+    value = getattr(import_module(f"fleetmon.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -1,0 +1,285 @@
+"""The handle of one agent, as the embedding program sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from fleetmon.errors import QueueFullError, SpecError, TaskTimeoutError
+from fleetmon.runtime.task import CURRENT, Task
+from fleetmon.runtime.watch import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fleetmon.results import CommandResult
+    from fleetmon.runtime.core import AgentCore
+    from fleetmon.snapshot import AgentSnapshot
+    from fleetmon.spec import AgentSpec
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+class _Commander(Protocol):
+    async def command(  # noqa: D102
+        self,
+        name: str,
+        agent_id: str,
+        *,
+        reason: str = "",
+        actor: str = "",
+        wait: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> CommandResult: ...
+
+
+class Agent:
+    """One supervised agent. Handles are cheap and equal when they mean the same agent.
+
+    ``task``, ``watch``, ``heartbeat`` and the questions may be used from any thread; ``run``,
+    ``submit`` and the commands from any event loop.
+    """
+
+    __slots__ = ("_core", "_supervisor")
+
+    def __init__(self, supervisor: _Commander, core: AgentCore) -> None:
+        """Use :meth:`Supervisor.add`, :meth:`Supervisor.attach` or :meth:`Supervisor.agent`."""
+        self._supervisor = supervisor
+        self._core = core
+
+    def __repr__(self) -> str:
+        """Name the agent and its state."""
+        return f"<Agent {self.agent_id} {self._core.numbers.lifecycle}>"
+
+    def __eq__(self, other: object) -> bool:
+        """Same agent of the same supervisor."""
+        return isinstance(other, Agent) and other._core is self._core
+
+    def __hash__(self) -> int:
+        """Hash as the agent."""
+        return hash(id(self._core))
+
+    # -- questions -------------------------------------------------------------------------------
+
+    @property
+    def agent_id(self) -> str:
+        """Its id, as on the metrics."""
+        return self._core.agent_id
+
+    @property
+    def generation(self) -> int:
+        """Number of its present incarnation; 0 before the first."""
+        return self._core.generation
+
+    @property
+    def spec(self) -> AgentSpec:
+        """How it is run and kept alive."""
+        return self._core.spec
+
+    @property
+    def accepting(self) -> bool:
+        """Whether it takes new tasks; advice for an observed agent."""
+        return self._core.accepting
+
+    def snapshot(self) -> AgentSnapshot:
+        """Return a frozen picture of it."""
+        return self._core.snapshot(self._core.now())
+
+    # -- work through the mailbox ----------------------------------------------------------------
+
+    async def run(
+        self,
+        task_type: str,
+        payload: Any = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the whole wait, queueing included
+        wait: bool = True,
+    ) -> Any:
+        """Have the agent do a task and return its result.
+
+        Args:
+            task_type: label; see ``Metrics.task_types`` for how many are told apart.
+            payload: what the agent gets.
+            timeout: seconds for everything, queueing included. A task that is run by another
+                inherits what is left of that one's.
+            wait: with a full queue wait for room; ``False`` raises instead.
+
+        Raises:
+            TaskRefusedError: paused, draining, stopped, quarantined; full with ``wait=False``.
+            TaskTimeoutError: the timeout passed.
+            TaskFailedError: the agent went down under it.
+            Exception: whatever the work raised, as it is.
+        """
+        core = self._core
+        fleet = core.fleet
+        if get_ident() != fleet.thread:
+            return await _elsewhere(
+                self.run(task_type, payload, timeout=timeout, wait=wait), fleet.loop
+            )
+        task = Task(core, task_type, payload, _deadline(core, timeout))
+        future = task.future = fleet.loop.create_future()
+        self._arm(task)
+        try:
+            core.work.put(task)
+        except QueueFullError:
+            _forget(task)
+            if not wait:
+                raise
+            await self._put_later(task)
+        except BaseException:
+            _forget(task)
+            raise
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not future.done() or future.cancelled():
+                core.work.cancel(task, "caller")
+            raise
+
+    async def submit(
+        self,
+        task_type: str,
+        payload: Any = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - as in run
+        wait: bool = True,
+    ) -> Task:
+        """Hand in a task and return it at once; ``await task`` gives its result later.
+
+        Raises:
+            TaskRefusedError: as :meth:`run`; :class:`QueueFullError` with ``wait=False``.
+        """
+        core = self._core
+        fleet = core.fleet
+        if get_ident() != fleet.thread:
+            msg = "submit() belongs to the supervisor's own loop; use run() from another"
+            raise SpecError(msg, field="loop")
+        task = Task(core, task_type, payload, _deadline(core, timeout))
+        task.future = fleet.loop.create_future()
+        self._arm(task)
+        try:
+            core.work.put(task)
+        except QueueFullError:
+            _forget(task)
+            if not wait:
+                raise
+            await self._put_later(task)
+        except BaseException:
+            _forget(task)
+            raise
+        return task
+
+    def _arm(self, task: Task) -> None:
+        core = self._core
+        left = task.remaining()
+        if left is not None:
+            task.timer = core.fleet.call_later(left, core.work.cancel, task, "timeout")
+
+    async def _put_later(self, task: Task) -> None:
+        # the task is not accepted yet: its own timer must not book it
+        core = self._core
+        while True:
+            left = task.remaining()
+            try:
+                async with asyncio.timeout(left):
+                    await core.work.room()
+            except TimeoutError:
+                msg = f"no room in the queue of {core.agent_id!r} within the timeout"
+                raise TaskTimeoutError(msg, agent_id=core.agent_id, task_id=task.id) from None
+            try:
+                core.work.put(task)
+            except QueueFullError:
+                continue
+            self._arm(task)
+            return
+
+    # -- work around the host's own call ---------------------------------------------------------
+
+    def task(self, task_type: str, *, refuse: bool = False) -> Task:
+        """Measure the host's own work: ``with agent.task("train") as task: ...``.
+
+        Args:
+            task_type: label.
+            refuse: raise while the agent is paused, draining, stopped or quarantined, instead of
+                leaving that to the host.
+        """
+        if refuse:
+            self._core.work.refuse()
+        return Task(self._core, task_type)
+
+    def watch(
+        self,
+        function: F,
+        *,
+        task_type: str | None = None,
+        failed: Callable[[Any], bool] | None = None,
+    ) -> F:
+        """Return ``function`` with every call measured as a task of this agent.
+
+        Args:
+            function: synchronous, coroutine, generator or asynchronous generator function.
+            task_type: label; the function's name by default.
+            failed: tells from a result that the call failed without raising, for example
+                ``lambda r: not r.success``.
+        """
+        return watch(self._core, function, task_type, failed)  # type: ignore[return-value]
+
+    def heartbeat(self, note: object = None) -> None:
+        """Say that an observed agent is alive and gets on."""
+        self._core.heartbeat(self._core.generation, note)
+
+    # -- commands --------------------------------------------------------------------------------
+
+    async def start(self, **how: Any) -> CommandResult:
+        """Start it after it was stopped; see :meth:`Supervisor.command` for the arguments."""
+        return await self._supervisor.command("start", self.agent_id, **how)
+
+    async def stop(self, **how: Any) -> CommandResult:
+        """Stop it."""
+        return await self._supervisor.command("stop", self.agent_id, **how)
+
+    async def restart(self, **how: Any) -> CommandResult:
+        """End its incarnation and begin another."""
+        return await self._supervisor.command("restart", self.agent_id, **how)
+
+    async def pause(self, **how: Any) -> CommandResult:
+        """Keep its incarnation, take nothing new."""
+        return await self._supervisor.command("pause", self.agent_id, **how)
+
+    async def resume(self, **how: Any) -> CommandResult:
+        """Take tasks again."""
+        return await self._supervisor.command("resume", self.agent_id, **how)
+
+    async def drain(self, **how: Any) -> CommandResult:
+        """Let it finish, then stop."""
+        return await self._supervisor.command("drain", self.agent_id, **how)
+
+    async def quarantine(self, **how: Any) -> CommandResult:
+        """Take it out until it is reset."""
+        return await self._supervisor.command("quarantine", self.agent_id, **how)
+
+    async def reset(self, **how: Any) -> CommandResult:
+        """Forget streak and conditions; from quarantine this brings it back."""
+        return await self._supervisor.command("reset", self.agent_id, **how)
+
+
+def _deadline(core: AgentCore, timeout: float | None) -> float | None:
+    if timeout is not None and not timeout > 0:
+        msg = f"timeout={timeout!r} must be above 0 seconds, or None to wait for ever"
+        raise SpecError(msg, field="timeout", value=timeout)
+    own = None if timeout is None else core.now() + timeout
+    parent = CURRENT.get()
+    if parent is None or parent.deadline is None or parent.core.fleet is not core.fleet:
+        return own
+    return parent.deadline if own is None else min(own, parent.deadline)
+
+
+def _forget(task: Task) -> None:
+    if task.timer is not None:
+        task.timer.cancel()
+        task.timer = None
+
+
+async def _elsewhere(coroutine: Any, loop: asyncio.AbstractEventLoop) -> Any:
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, loop))

@@ -1,0 +1,79 @@
+"""The seam between the work and those who tell of it: spans and log lines for tasks.
+
+The runtime calls the hooks on the hot path; a hook that is ``None`` costs one comparison. Hooks
+must not block and must not raise; the runtime drops a hook's error and counts it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from fleetmon.events import Event
+
+
+class TaskView(Protocol):
+    """What a hook may read of a task, and the tracing fields that it owns.
+
+    Attributes:
+        id: number of the task, unique within the supervisor.
+        agent_id: whose work it is.
+        task_type: as the caller named it (the bounded label is ``slot.task_type``).
+        generation: the incarnation that works on it.
+        attempt: 1 for the first delivery.
+        parent: the enclosing task of another (or the same) agent, if any.
+        origin: OpenTelemetry context of the submitter, captured by :meth:`TaskTracer.capture` when
+            the task crossed a mailbox; ``None`` when the current context is the right parent.
+        started_at: supervisor's clock in seconds.
+        ended_at: the same, set before :meth:`TaskTracer.end`.
+        outcome: index into :data:`fleetmon.numbers.OUTCOMES`, set before ``end``.
+        error_type: bounded type of the failure, empty on success.
+        error: the exception, if there was one.
+        trace_id: 128-bit number, 0 without tracing; written by the tracer.
+        span_id: 64-bit number, 0 without tracing; written by the tracer.
+        sampled: whether the span is recorded; written by the tracer.
+        span: whatever the tracer wants to keep between ``begin`` and ``end``.
+    """
+
+    id: int
+    agent_id: str
+    task_type: str
+    generation: int
+    attempt: int
+    parent: TaskView | None
+    origin: Any
+    started_at: float
+    ended_at: float
+    outcome: int
+    error_type: str
+    error: BaseException | None
+    trace_id: int
+    span_id: int
+    sampled: bool
+    span: Any
+
+
+class TaskTracer(Protocol):
+    """Turns tasks into spans."""
+
+    def capture(self) -> Any:  # noqa: ANN401 - an opaque context of the tracing library
+        """Return the submitter's context, to become ``task.origin``; ``None`` if there is none."""
+
+    def begin(self, task: TaskView) -> None:
+        """Give the task its ids, start a span if sampled, make its context current."""
+
+    def end(self, task: TaskView) -> None:
+        """End the span and restore the context that was current before ``begin``."""
+
+    def event(self, event: Event) -> None:
+        """Tell a change of state: a span event, or a span of its own linked to the task's."""
+
+
+class TaskLog(Protocol):
+    """Turns ends of tasks and events into log lines, off the hot path."""
+
+    def ended(self, task: TaskView) -> None:
+        """Note the end of a task; at most a tuple appended to a bounded buffer."""
+
+    def event(self, event: Event) -> None:
+        """Note a change of state."""

@@ -1,0 +1,1 @@
+"""The wing that acts: incarnations, mailboxes, executors, recovery, the watchdog thread."""

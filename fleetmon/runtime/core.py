@@ -1,0 +1,254 @@
+"""One supervised agent: what it is, what it counts, and what is the matter with it.
+
+The core holds facts; :mod:`fleetmon.runtime.machine` moves its state,
+:mod:`fleetmon.runtime.work` its tasks. State is written by the loop's thread only; conditions
+may be raised from any thread, since the watchdog raises them while the loop is blocked.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from fleetmon.events import EventKind
+from fleetmon.numbers import AgentNumbers
+from fleetmon.policy.failing import FailureRate
+from fleetmon.policy.health import health, lifecycle
+from fleetmon.policy.transitions import Actual, Desired
+from fleetmon.runtime.machine import Machine
+from fleetmon.runtime.work import Work
+from fleetmon.snapshot import AgentSnapshot, Condition, LapseRecord, TaskSnapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fleetmon.roster import RosterEntry
+    from fleetmon.runtime.fleet import Fleet
+    from fleetmon.runtime.task import Task
+    from fleetmon.spec import AgentSpec
+
+OWNED, OBSERVED, DECLARED = "owned", "observed", "declared"
+
+
+class AgentCore:
+    """The facts of one agent.
+
+    Attributes:
+        attention: a finished task or a heartbeat matters to the machine just now (failures in a
+            row, recovering, a condition that progress clears); the hot path looks at this alone.
+        generation: number of the present incarnation; 0 before the first.
+        inflight: tasks that have begun and not ended, by id; written from any thread.
+    """
+
+    __slots__ = (
+        "_condition_lock",
+        "agent_id",
+        "attention",
+        "conditions",
+        "entry",
+        "factory",
+        "failing",
+        "failure_rate",
+        "failures_in_row",
+        "fleet",
+        "generation",
+        "heartbeat_at",
+        "heartbeat_note",
+        "heartbeat_same_since",
+        "inflight",
+        "last_end",
+        "last_lapse",
+        "machine",
+        "mode",
+        "now",
+        "numbers",
+        "observed_probe",
+        "observed_recover",
+        "removed",
+        "spec",
+        "throttled_until",
+        "work",
+        "zombies",
+    )
+
+    def __init__(
+        self, fleet: Fleet, agent_id: str, spec: AgentSpec, entry: RosterEntry | None, mode: str
+    ) -> None:
+        """Make an agent that is stopped and has done nothing."""
+        self.fleet = fleet
+        self.agent_id = agent_id
+        self.entry = entry
+        self.mode = mode
+        self.now = fleet.now
+        self.numbers = AgentNumbers(
+            agent_id,
+            now=fleet.now(),
+            capacity=spec.capacity,
+            bounds=fleet.settings.metrics.buckets,
+            task_types=spec.task_types,
+            error_types=spec.error_types,
+            type_limit=max(fleet.settings.metrics.task_types, len(spec.task_types)),
+            window=fleet.settings.metrics.window,
+            info=(
+                str(entry.number) if entry and entry.number is not None else "",
+                str(entry.tier) if entry and entry.tier is not None else "",
+                entry.field if entry else "",
+            ),
+        )
+        self.inflight: dict[int, Task] = {}
+        self.generation = 0
+        self.attention = False
+        self.failures_in_row = 0
+        self.failing: Callable[[Any], bool] | None = None
+        self.heartbeat_at = 0.0
+        self.heartbeat_note: object = None
+        self.heartbeat_same_since = 0.0
+        self.last_end = fleet.now()
+        self.last_lapse: LapseRecord | None = None
+        self.zombies = 0
+        self.throttled_until = 0.0
+        self.conditions: tuple[Condition, ...] = ()
+        self._condition_lock = Lock()
+        self.factory: Callable[[], object] | None = None
+        self.observed_recover: Callable[[], object] | None = None
+        self.observed_probe: Callable[[], object] | None = None
+        self.removed = False
+        self.set_spec(spec)
+        self.machine = Machine(self)
+        self.work = Work(self)
+
+    def set_spec(self, spec: AgentSpec) -> None:
+        """Take over a spec, for a first or a later life under the same id."""
+        self.spec = spec
+        self.numbers.capacity = spec.capacity
+        self.failure_rate = FailureRate(spec.health)
+        ended, failed = self.numbers.ended()
+        self.failure_rate.reset(self.now(), ended, failed)
+        for task_type in spec.task_types:
+            self.numbers.type(task_type)
+        missing = [e for e in spec.error_types if e not in self.numbers.failures]
+        if missing:
+            with self.numbers.lock:
+                self.numbers.failures = {**self.numbers.failures, **dict.fromkeys(missing, 0)}
+                self.numbers.version += 1
+
+    # -- conditions, from any thread -------------------------------------------------------------
+
+    def condition(self, name: str) -> Condition | None:
+        """Return the condition of that name, if it is there."""
+        for condition in self.conditions:
+            if condition.name == name:
+                return condition
+        return None
+
+    def raise_condition(self, name: str, reason: str, *, hard: bool = False) -> bool:
+        """Raise or update a condition; returns whether it is new."""
+        with self._condition_lock:
+            old = self.condition(name)
+            if old is not None and old.reason == reason and old.hard == hard:
+                return False
+            since = self.now() if old is None else old.since
+            rest = tuple(c for c in self.conditions if c.name != name)
+            self.conditions = (*rest, Condition(name, since, reason, hard))
+        self.attention = True
+        self.publish(reason)
+        if old is None:
+            self.event(EventKind.CONDITION_RAISED, {"condition": name, "reason": reason})
+        return old is None
+
+    def clear_condition(self, *names: str) -> None:
+        """Clear conditions; those that are not there cost nothing."""
+        if not self.conditions:
+            return
+        with self._condition_lock:
+            gone = [c for c in self.conditions if c.name in names]
+            if not gone:
+                return
+            self.conditions = tuple(c for c in self.conditions if c.name not in names)
+        self.publish("condition cleared")
+        for condition in gone:
+            self.event(EventKind.CONDITION_CLEARED, {"condition": condition.name})
+
+    # -- telling ---------------------------------------------------------------------------------
+
+    def publish(self, reason: str = "") -> None:
+        """Bring lifecycle and health, as numbers and as an event, up to date with the state."""
+        machine = self.machine
+        numbers = self.numbers
+        after = health(machine.actual, fault=machine.fault, conditions=self.conditions)
+        label = lifecycle(machine.desired, machine.actual)
+        before = numbers.health
+        if after == before and label == numbers.lifecycle:
+            return
+        with numbers.lock:
+            numbers.health = after
+            numbers.lifecycle = label
+            numbers.version += 1
+        if after != before:
+            self.event(
+                EventKind.HEALTH_CHANGED, {"before": before, "after": after, "reason": reason}
+            )
+
+    def event(self, kind: EventKind, data: dict[str, Any], task_id: int = 0) -> None:
+        """Publish an event about this agent."""
+        self.fleet.bus.publish(kind, self.agent_id, self.generation, task_id, data)
+
+    # -- questions -------------------------------------------------------------------------------
+
+    @property
+    def accepting(self) -> bool:
+        """Whether it takes new tasks (owned), or would like to have some (observed)."""
+        machine = self.machine
+        return (
+            not self.removed
+            and self.fleet.accepting
+            and machine.desired is Desired.RUN
+            and machine.actual is not Actual.STOPPED
+            and machine.actual is not Actual.QUARANTINED
+        )
+
+    def heartbeat(self, generation: int, note: object = None) -> None:
+        """Take a sign of life, from any thread; one of an older generation is only counted."""
+        if generation != self.generation:
+            self.fleet.late(self, None)
+            return
+        now = self.now()
+        if note is None or note != self.heartbeat_note:
+            self.heartbeat_note = note
+            self.heartbeat_same_since = now
+        self.heartbeat_at = now
+        if self.attention:
+            self.fleet.post(self.machine.progressed, generation, None)
+
+    def snapshot(self, now: float) -> AgentSnapshot:
+        """Return a picture of this agent, from any thread."""
+        machine = self.machine
+        entry = self.entry
+        tasks = tuple(
+            TaskSnapshot(t.id, t.slot.task_type, t.attempt, max(0.0, now - t.started_at), t.note)
+            for t in tuple(self.inflight.values())
+        )
+        due = machine.retry_at
+        return AgentSnapshot(
+            self.agent_id,
+            entry.number if entry else None,
+            entry.tier if entry else None,
+            entry.field if entry else "",
+            self.mode,
+            self.spec.executor,
+            machine.desired.value,
+            machine.actual.value,
+            lifecycle(machine.desired, machine.actual),
+            health(machine.actual, fault=machine.fault, conditions=self.conditions),
+            self.conditions,
+            self.generation,
+            self.spec.capacity,
+            self.spec.queue,
+            self.accepting,
+            tasks,
+            self.numbers.read(now),
+            machine.current_streak(now),
+            None if due is None else max(0.0, due - now),
+            self.last_lapse,
+            self.zombies,
+        )

@@ -1,0 +1,221 @@
+"""What an agent sees in a worker process: its tasks, and a handle for its body."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+CURRENT: ContextVar[WorkerTask | None] = ContextVar("fleetmon_worker_task", default=None)
+
+
+def current_task() -> WorkerTask | None:
+    """Give the task that this worker process runs in the current context, if any."""
+    return CURRENT.get()
+
+
+class WorkerTask:
+    """A task as it arrives in a worker process.
+
+    Attributes:
+        id: number of the task, unique within the supervisor.
+        payload: what the caller handed in.
+        task_type: as the caller named it.
+        attempt: 1 for the first delivery.
+        deadline: on this process's :func:`time.monotonic`, or ``None``.
+        carrier: W3C trace headers of the submitter, or ``None``.
+        cancelled: the supervisor has asked for the end; synchronous work looks at it.
+    """
+
+    __slots__ = (
+        "_progress",
+        "_settle",
+        "attempt",
+        "cancelled",
+        "carrier",
+        "deadline",
+        "id",
+        "payload",
+        "task_type",
+    )
+
+    def __init__(
+        self,
+        facts: tuple[int, str, int, float | None, dict[str, str] | None, Any],
+        *,
+        now: float,
+        progress: Callable[[int, str], None],
+        settle: Callable[[int, Any, BaseException | None], None] | None = None,
+    ) -> None:
+        """Take the facts as :func:`pack_task` orders them; ``now`` is this clock's."""
+        self.id, self.task_type, self.attempt, left, self.carrier, self.payload = facts
+        self.deadline = None if left is None else now + left
+        self.cancelled = False
+        self._progress = progress
+        self._settle = settle
+
+    def progress(self, note: str = "") -> None:
+        """Tell the supervisor that the task moves on."""
+        self._progress(self.id, note)
+
+    def done(self, result: Any = None) -> None:
+        """Book a task pulled by ``agent.tasks()`` as succeeded; the first outcome counts."""
+        self._end(result, None)
+
+    def fail(self, error: BaseException) -> None:
+        """Book a task pulled by ``agent.tasks()`` as failed; the first outcome counts."""
+        self._end(None, error)
+
+    def _end(self, result: Any, error: BaseException | None) -> None:
+        settle, self._settle = self._settle, None
+        if settle is not None:
+            settle(self.id, result, error)
+
+    def __enter__(self) -> Self:
+        """Begin the work; leaving books its outcome."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Book success, or the exception that goes on through."""
+        self._end(None, error)
+
+    async def __aenter__(self) -> Self:
+        """Begin the work; leaving books its outcome."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Book success, or the exception that goes on through."""
+        self._end(None, error)
+
+
+def pack_task(task: Any, now: float) -> tuple[Any, ...]:
+    """Order what :class:`WorkerTask` needs; deadlines travel as seconds left."""
+    deadline = task.deadline
+    return (
+        task.id,
+        task.task_type,
+        task.attempt,
+        None if deadline is None else deadline - now,
+        getattr(task, "carrier", None),
+        task.payload,
+    )
+
+
+class WorkerAgent:
+    """The handle that ``serve(agent)`` gets in a worker process; usable from any thread.
+
+    Attributes:
+        agent_id: whose incarnation this is.
+        generation: its number.
+        stopping: the supervisor has asked the body to end.
+    """
+
+    def __init__(
+        self,
+        agent_id: str,
+        generation: int,
+        *,
+        beat: Callable[[str | None], None],
+        ask: Callable[[], tuple[int, Future[WorkerTask | None]]],
+        take_back: Callable[[int], None],
+    ) -> None:
+        """Wire the handle to the worker's link."""
+        self.agent_id = agent_id
+        self.generation = generation
+        self.stopping = False
+        self._beat = beat
+        self._ask = ask
+        self._take_back = take_back
+        self._leftover: list[WorkerTask] = []
+        self._waiting: set[Future[WorkerTask | None]] = set()
+
+    def heartbeat(self, note: str | None = None) -> None:
+        """Tell the supervisor that the body is alive."""
+        self._beat(note)
+
+    def tasks(self) -> TaskPull:
+        """Pull work with ``async for`` or, in a synchronous body, ``for``.
+
+        Settle each task by ``with task:``, ``task.done(result)`` or ``task.fail(error)``. The
+        iteration ends when the incarnation is to end.
+        """
+        return TaskPull(self)
+
+    def end(self) -> None:
+        """Ask the body to end: every wait for a task ends the iteration."""
+        self.stopping = True
+        for future in list(self._waiting):
+            if not future.done():
+                future.set_result(None)
+
+    def _pull(self) -> tuple[int, Future[WorkerTask | None]]:
+        future: Future[WorkerTask | None]
+        if self._leftover or self.stopping:
+            future = Future()
+            future.set_result(None if self.stopping else self._leftover.pop(0))
+            return 0, future
+        number, future = self._ask()
+        self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
+        return number, future
+
+    def _give_up(self, number: int, future: Future[WorkerTask | None]) -> None:
+        """Stop waiting; a task that arrives all the same goes to the next pull."""
+        self._take_back(number)
+        future.add_done_callback(self._keep)
+
+    def _keep(self, future: Future[WorkerTask | None]) -> None:
+        task = None if future.cancelled() or future.exception() else future.result()
+        if task is not None:
+            self._leftover.append(task)
+
+
+class TaskPull:
+    """Both kinds of iterator over an agent's tasks."""
+
+    def __init__(self, agent: WorkerAgent) -> None:
+        """Pull for ``agent``."""
+        self._agent = agent
+
+    def __iter__(self) -> Self:
+        """Iterate in a synchronous body."""
+        return self
+
+    def __next__(self) -> WorkerTask:
+        """Block until there is a task."""
+        task = self._agent._pull()[1].result()  # noqa: SLF001 - the two are one
+        if task is None:
+            raise StopIteration
+        return task
+
+    def __aiter__(self) -> Self:
+        """Iterate in an asynchronous body."""
+        return self
+
+    async def __anext__(self) -> WorkerTask:
+        """Wait for a task."""
+        number, future = self._agent._pull()  # noqa: SLF001 - the two are one
+        # Shielded: a cancelled wait must not cancel the request, whose answer may be on its way.
+        try:
+            task = await asyncio.shield(asyncio.wrap_future(future))
+        except asyncio.CancelledError:
+            self._agent._give_up(number, future)  # noqa: SLF001 - the two are one
+            raise
+        if task is None:
+            raise StopAsyncIteration
+        return task

@@ -1,0 +1,382 @@
+"""The fleet: every agent, the loop they live in, and what they share.
+
+Everything here runs in the supervisor's loop unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import secrets
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from fleetmon.errors import (
+    DuplicateAgentError,
+    NotRunningError,
+    SpecError,
+    UnknownAgentError,
+)
+from fleetmon.events import EventKind
+from fleetmon.policy.budget import Budget
+from fleetmon.policy.classify import Verdict, classify
+from fleetmon.policy.transitions import Actual
+from fleetmon.runtime.bus import EventBus
+from fleetmon.runtime.core import DECLARED, OBSERVED, OWNED, AgentCore
+from fleetmon.runtime.gate import RecoveryGate
+from fleetmon.runtime.groups import Groups
+from fleetmon.runtime.incarnation import Incarnation
+from fleetmon.runtime.observed import ObservedIncarnation
+from fleetmon.snapshot import DeadLetter, FleetReading, FleetSnapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fleetmon.hooks import TaskLog, TaskTracer
+    from fleetmon.numbers import AgentNumbers
+    from fleetmon.roster import Roster, RosterEntry
+    from fleetmon.runtime.task import Task
+    from fleetmon.settings import SupervisorSettings
+    from fleetmon.spec import AgentSpec
+
+Classifier = "Callable[[BaseException], Verdict | None]"
+
+
+class Fleet:
+    """All agents of one supervisor, and the numbers source of its metrics.
+
+    Attributes:
+        cores: by id, in order of registration; removed agents stay, for their counters.
+        blocked_total: seconds for which the loop was found blocked; what deadlines forgive.
+        phase: ``new``, ``running``, ``draining``, ``stopping``, ``stopped``.
+    """
+
+    def __init__(
+        self,
+        settings: SupervisorSettings,
+        *,
+        roster: Roster | None,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+        classifier: Callable[[BaseException], Verdict | None] | None,
+    ) -> None:
+        """Make a fleet that runs nothing yet."""
+        self.settings = settings
+        self.name = settings.name
+        self.roster = roster
+        self.epoch = secrets.token_hex(8)
+        self.now = monotonic
+        self.wall = wall
+        self.rng = random.Random(settings.seed)  # noqa: S311 - jitter, not secrets
+        self.bus = EventBus(settings.event_ring, monotonic, wall)
+        self.cores: dict[str, AgentCore] = {}
+        self.task_ids = itertools.count(1)
+        self.tracer: TaskTracer | None = None
+        self.log: TaskLog | None = None
+        self.recovery = RecoveryGate(self)
+        self.groups = Groups(self)
+        self.redeliveries = Budget(settings.restarts.redeliveries, 60.0)
+        self.dead_letters: deque[DeadLetter] = deque(maxlen=settings.dead_letters)
+        self.dead_letter_count = 0
+        self.late_results = 0
+        self.zombies: set[Incarnation] = set()
+        self.leaked_threads = 0
+        self.blocked_total = 0.0
+        self.lag = 0.0
+        self.lag_max = 0.0
+        self.phase = "new"
+        self.accepting = True
+        self.hurried = False
+        self.live = 0
+        self.thread = 0
+        self.elsewhere: dict[int, asyncio.AbstractEventLoop] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._early: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._classifier = classifier
+        self._numbers: list[AgentNumbers] = []
+        self._lock = threading.RLock()
+        if roster is not None:
+            for entry in roster.entries:
+                self._register(entry.agent_id, self.spec_of(entry, None), entry, DECLARED)
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop it runs in; raises :class:`NotRunningError` before start and after close."""
+        if self._loop is None:
+            msg = f"supervisor {self.name!r} is not running; enter it with 'async with' first"
+            raise NotRunningError(msg)
+        return self._loop
+
+    def open(self) -> None:
+        """Bind to the running loop and carry out what was posted before."""
+        if self.phase != "new":
+            msg = f"supervisor {self.name!r} was started before; make a new one"
+            raise NotRunningError(msg)
+        self._loop = asyncio.get_running_loop()
+        self.thread = threading.get_ident()
+        self.phase = "running"
+        early, self._early = self._early, []
+        for function, arguments in early:
+            function(*arguments)
+        self.bus.publish(EventKind.FLEET_STARTED)
+
+    def hurry(self) -> None:
+        """Cut a drain short: its remaining wait is over at once."""
+        self.hurried = True
+
+    def close(self) -> None:
+        """Let go of the loop; late reports are then only counted."""
+        self.recovery.close()
+        self.groups.close()
+        self._loop = None
+        self.phase = "stopped"
+
+    def post(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Run a function in the loop: now if this is its thread, soon otherwise."""
+        if threading.get_ident() == self.thread and self._loop is not None:
+            function(*arguments)
+            return
+        if self._loop is None:
+            if self.phase == "new":
+                self._early.append((function, arguments))
+            return
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:  # closed between the check and the call
+            self.late_results += 1
+
+    def call_later(
+        self, delay: float, function: Callable[..., object], *arguments: Any
+    ) -> asyncio.TimerHandle:
+        """Arm a timer in the loop."""
+        return self.loop.call_later(delay, function, *arguments)
+
+    def seen_elsewhere(self, aio: asyncio.Task[Any] | None) -> None:
+        """Remember a foreign loop on which a task was seen, for the watchdog; from any thread."""
+        if aio is not None:
+            thread = threading.get_ident()
+            if thread not in self.elsewhere:
+                self.elsewhere = {**self.elsewhere, thread: aio.get_loop()}
+
+    # -- agents ----------------------------------------------------------------------------------
+
+    def spec_of(self, entry: RosterEntry | None, spec: AgentSpec | None) -> AgentSpec:
+        """Return the spec to use: as given, else the defaults with the roster's overrides."""
+        if spec is not None:
+            return spec
+        defaults = self.settings.defaults
+        if entry is None or not (entry.spec or entry.task_types):
+            return defaults
+        values = defaults.model_dump(exclude_unset=True) | dict(entry.spec)
+        if entry.task_types:
+            values.setdefault("task_types", tuple(entry.task_types))
+        try:
+            return type(defaults)(**values)
+        except SpecError as error:
+            msg = f"roster entry {entry.agent_id!r}: {error}"
+            raise SpecError(msg, field=error.field, value=error.value) from None
+
+    def admit(self, name: str, spec: AgentSpec | None, mode: str) -> AgentCore:
+        """Register an agent, or bring a declared or removed one back under its old numbers.
+
+        Raises:
+            UnknownAgentError: not on the roster, and unknown agents are refused.
+            DuplicateAgentError: already there.
+            SpecError: an id that cannot be a label, or a spec that does not fit.
+        """
+        if not self.accepting:
+            msg = f"supervisor {self.name!r} is {self.phase}; agents cannot be added any more"
+            raise NotRunningError(msg)
+        agent_id, entry = self._identify(name)
+        with self._lock:
+            core = self.cores.get(agent_id)
+            if core is not None and core.mode != DECLARED and not core.removed:
+                raise DuplicateAgentError(agent_id)
+            chosen = self.spec_of(entry, spec)
+            self.groups.graph.add(agent_id, chosen)
+            if core is None:
+                core = self._register(agent_id, chosen, entry, mode)
+            else:
+                core.mode = mode
+                core.removed = False
+                core.set_spec(chosen)
+            self.live += 1
+        core.event(EventKind.AGENT_ADDED, {"mode": mode})
+        return core
+
+    def _identify(self, name: str) -> tuple[str, RosterEntry | None]:
+        if not isinstance(name, str) or not name.strip() or len(name) > 64:  # noqa: PLR2004 - a label
+            msg = f"agent id {name!r} must be a text of 1 to 64 characters"
+            raise SpecError(msg, field="agent_id", value=name)
+        if self.roster is None:
+            return name, None
+        try:
+            agent_id = self.roster.normalize(name)
+        except UnknownAgentError:
+            if self.settings.unknown_agents == "refuse":
+                raise
+            return name, None
+        return agent_id, next(e for e in self.roster.entries if e.agent_id == agent_id)
+
+    def _register(
+        self, agent_id: str, spec: AgentSpec, entry: RosterEntry | None, mode: str
+    ) -> AgentCore:
+        if len(self.cores) >= self.settings.metrics.agents:
+            msg = (
+                f"agent {agent_id!r} would be number {len(self.cores) + 1}; settings.metrics.agents "
+                f"admits {self.settings.metrics.agents}: raise it or reuse ids"
+            )
+            raise SpecError(msg, field="metrics.agents", value=self.settings.metrics.agents)
+        core = AgentCore(self, agent_id, spec, entry, mode)
+        self.cores[agent_id] = core
+        self._numbers.append(core.numbers)
+        return core
+
+    def discard(self, core: AgentCore) -> None:
+        """Let an agent go; its counters stay, so that they never go back."""
+        with self._lock:
+            if not core.removed:
+                core.removed = True
+                self.live -= 1
+                self.groups.graph.remove(core.agent_id)
+        core.event(EventKind.AGENT_REMOVED, {})
+
+    def find(self, name: str) -> AgentCore:
+        """Return the agent that a name means; raises :class:`UnknownAgentError`."""
+        core = self.cores.get(name)
+        if core is None and self.roster is not None:
+            try:
+                core = self.cores.get(self.roster.normalize(name))
+            except UnknownAgentError:
+                core = None
+        if core is None:
+            from difflib import get_close_matches  # only in the error
+
+            raise UnknownAgentError(str(name), get_close_matches(str(name), self.cores, 3))
+        return core
+
+    def make_incarnation(self, core: AgentCore) -> Incarnation | ObservedIncarnation:
+        """Make the next life of an agent."""
+        return ObservedIncarnation(core) if core.mode == OBSERVED else Incarnation(core)
+
+    # -- what the parts report -------------------------------------------------------------------
+
+    def classify(self, core: AgentCore, error: BaseException) -> Verdict:
+        """Judge an error; a classifier of the host's goes first and may decline with ``None``."""
+        if self._classifier is not None:
+            try:
+                verdict = self._classifier(error)
+            except Exception:  # noqa: BLE001 - a classifier that raises has no opinion
+                verdict = None
+            if verdict is not None:
+                return verdict
+        return classify(error, core.spec.error_types, wall=self.wall())
+
+    def late(self, core: AgentCore, task: Task | None) -> None:  # noqa: ARG002 - for a debugger
+        """Count something from an older generation, which changed nothing."""
+        self.late_results += 1
+
+    def buried(self, incarnation: Incarnation) -> None:
+        """An incarnation would not end and was given up."""
+        self.zombies.add(incarnation)
+        core = incarnation.core
+        core.zombies += 1
+        core.raise_condition("zombie", f"{core.zombies} incarnation(s) would not end")
+        core.event(EventKind.ZOMBIE, {"count": core.zombies, "generation": incarnation.generation})
+
+    def reaped(self, incarnation: Incarnation) -> None:
+        """A zombie has ended late."""
+        if incarnation not in self.zombies:
+            return
+        self.zombies.discard(incarnation)
+        core = incarnation.core
+        core.zombies -= 1
+        if core.zombies:
+            core.raise_condition("zombie", f"{core.zombies} incarnation(s) would not end")
+        else:
+            core.clear_condition("zombie")
+        core.event(EventKind.ZOMBIE_REAPED, {"generation": incarnation.generation})
+        core.work.unpark(incarnation)
+
+    def leaked(self, core: AgentCore, threads: int) -> None:
+        """Threads run on with abandoned work, or have come back."""
+        self.leaked_threads += threads
+        if threads > 0:
+            core.event(EventKind.THREAD_LEAKED, {"threads": self.leaked_threads})
+
+    def bury_task(self, task: Task, reason: str) -> None:
+        """Keep a task that was given up, for a look and a retry by hand."""
+        self.dead_letter_count += 1
+        self.dead_letters.append(
+            DeadLetter(
+                task.id,
+                task.agent_id,
+                task.task_type,
+                task.payload,
+                task.attempt,
+                reason,
+                self.wall(),
+            )
+        )
+        task.core.event(
+            EventKind.DEAD_LETTERED,
+            {"task_type": task.slot.task_type, "reason": reason, "attempts": task.attempt},
+            task.id,
+        )
+
+    # -- pictures, from any thread ---------------------------------------------------------------
+
+    def agents(self) -> Sequence[AgentNumbers]:
+        """Return all numbers, in order of registration, for the metrics."""
+        return self._numbers
+
+    def ready(self) -> bool:
+        """Whether the fleet is able to serve."""
+        return self.phase == "running" and any(
+            c.machine.actual in (Actual.RUNNING, Actual.RECOVERING) and not c.removed
+            for c in tuple(self.cores.values())
+        )
+
+    def fleet(self) -> FleetReading:
+        """Return the numbers about the supervisor itself."""
+        return FleetReading(
+            self.lag,
+            self.lag_max,
+            self.blocked_total,
+            self.bus.count,
+            dict(self.bus.drops),
+            self.bus.hook_errors,
+            self.late_results,
+            len(self.zombies),
+            self.leaked_threads,
+            self.dead_letter_count,
+            len(self.recovery.active),
+            self.recovery.control.state not in ("closed", "ramping"),
+        )
+
+    def snapshot(self) -> FleetSnapshot:
+        """Return a frozen picture, each agent consistent in itself."""
+        now = self.now()
+        return FleetSnapshot(
+            self.name,
+            self.epoch,
+            self.bus.count,
+            self.wall(),
+            now,
+            self.phase,
+            tuple(c.snapshot(now) for c in tuple(self.cores.values())),
+            self.fleet(),
+        )
+
+
+def default_clock() -> tuple[Callable[[], float], Callable[[], float]]:
+    """Return the clocks of a real fleet: monotonic and wall, in seconds."""
+    return time.monotonic, time.time
+
+
+__all__ = ["DECLARED", "OBSERVED", "OWNED", "Fleet", "default_clock"]

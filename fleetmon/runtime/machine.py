@@ -1,0 +1,735 @@
+"""Moves one agent's state: takes facts and commands, asks policy, carries out what it says.
+
+All methods run in the supervisor's loop, synchronously: a crash costs no extra task, and nothing
+can happen between a fact and its consequence.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fleetmon.errors import AgentStartError
+from fleetmon.events import EventKind
+from fleetmon.policy.classify import Verdict, describe
+from fleetmon.policy.intensity import RestartWindow
+from fleetmon.policy.restart import decide
+from fleetmon.policy.transitions import (
+    FACTS,
+    Act,
+    Actual,
+    Command,
+    Desired,
+    Fact,
+    command,
+    resolve,
+    settle,
+)
+from fleetmon.results import Accepted, CommandResult, NoOp, Rejected
+from fleetmon.runtime.task import ENDED
+from fleetmon.snapshot import LapseRecord
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from fleetmon.runtime.core import AgentCore
+    from fleetmon.runtime.incarnation import Incarnation
+    from fleetmon.runtime.observed import ObservedIncarnation
+    from fleetmon.runtime.task import Task
+
+    AnyIncarnation = Incarnation | ObservedIncarnation
+
+_ALIVE = frozenset((Actual.STARTING, Actual.RECOVERING, Actual.RUNNING, Actual.PROBING))
+_FROM_PROGRESS = ("suspect", "stalled", "throttled", "blocked_loop")
+
+
+class Machine:
+    """The state of one agent and the only place that changes it.
+
+    Attributes:
+        fault: lapsed, and no progress verified since.
+        streak: lapses in a row; the exponent of the backoff.
+        retry_at: when the next start or probe is due, on the supervisor's clock; ``None``: never.
+        held: kept down while an agent it depends on comes back.
+    """
+
+    __slots__ = (
+        "_attempting",
+        "_exhausted",
+        "_from_quarantine",
+        "_lapsed",
+        "_permanent",
+        "_restarting",
+        "_retry_after",
+        "_timer",
+        "_verify_blocked",
+        "_verify_timer",
+        "_waiters",
+        "_window",
+        "actual",
+        "core",
+        "desired",
+        "fault",
+        "first",
+        "held",
+        "incarnation",
+        "retry_at",
+        "streak",
+        "verified_at",
+    )
+
+    def __init__(self, core: AgentCore) -> None:
+        """Begin stopped."""
+        self.core = core
+        self.desired = Desired.STOPPED
+        self.actual = Actual.STOPPED
+        self.incarnation: AnyIncarnation | None = None
+        self.fault = False
+        self.held = False
+        self.streak = 0
+        self.verified_at: float | None = None
+        self.retry_at: float | None = None
+        self.first: asyncio.Future[None] | None = None
+        self._window = RestartWindow(core.spec.intensity.max_restarts, core.spec.intensity.period)
+        self._timer: asyncio.TimerHandle | None = None
+        self._verify_timer: asyncio.TimerHandle | None = None
+        self._verify_blocked = 0.0
+        self._attempting = False
+        self._exhausted = False
+        self._permanent = False
+        self._retry_after = 0.0
+        self._lapsed = False
+        self._restarting = False
+        self._from_quarantine = False
+        self._waiters: list[asyncio.Future[None]] = []
+
+    # -- commands --------------------------------------------------------------------------------
+
+    def command(self, name: Command) -> CommandResult:
+        """Apply an operator's command at once; what it leads to follows as events."""
+        core = self.core
+        answer = command(self.desired, self.actual, name, restarting=self._restarting)
+        if answer.verdict == "rejected":
+            return Rejected(name.value, core.agent_id, core.numbers.lifecycle, answer.reason)
+        if answer.verdict == "noop":
+            return NoOp(name.value, core.agent_id, core.numbers.lifecycle, answer.reason)
+        self.desired = answer.desired
+        if name is Command.RESET:
+            self._reset()
+        elif name is Command.RESTART:
+            self._restart()
+        else:
+            self._act(settle(self.desired, self.actual, commanded=True))
+        self._changed()
+        return Accepted(name.value, core.agent_id, core.numbers.lifecycle)
+
+    def _reset(self) -> None:
+        core = self.core
+        self.streak = 0
+        self._window.clear()
+        self._exhausted = self._permanent = False
+        core.failures_in_row = 0
+        core.set_spec(core.spec)  # a new failure window
+        core.clear_condition("failing", *_FROM_PROGRESS)
+        if self.actual is Actual.QUARANTINED:
+            self._disarm()
+            self._from_quarantine = False
+            if self.desired is Desired.RUN:
+                self.actual = Actual.RECOVERING
+                self._start("command")
+            elif self.desired is Desired.PAUSED:
+                self.actual = Actual.BACKING_OFF
+
+    def _restart(self) -> None:
+        self._disarm()
+        self._from_quarantine = False
+        self._restarting = True
+        if self.actual in _ALIVE:
+            self.actual = Actual.STOPPING
+            self._end("restart")
+        elif self.actual is not Actual.STOPPING:
+            self.actual = Actual.RECOVERING if self.fault else Actual.STARTING
+            self._start("command")
+
+    def start_first(self, first: asyncio.Future[None] | None) -> None:
+        """Begin the first incarnation; ``first`` gets the outcome when ``add`` waits for it."""
+        self.first = first
+        self.desired = Desired.RUN
+        self.actual = Actual.STARTING
+        self._start("first")
+        self._changed()
+
+    # -- facts -----------------------------------------------------------------------------------
+
+    def fact(self, fact: Fact) -> None:
+        """Let something have happened: one look into the table, then its consequence."""
+        following, act = FACTS[self.actual, fact]
+        if act is Act.IGNORE:
+            self.core.fleet.late(self.core, None)
+            return
+        if following is not None:
+            self.actual = following
+        self._act(act)
+        self._changed()
+
+    def started(self, incarnation: AnyIncarnation) -> None:
+        """The incarnation has come up: factory and ``start()`` returned."""
+        if incarnation is not self.incarnation:
+            return
+        self._restarting = False
+        core = self.core
+        core.event(EventKind.STARTED, {})
+        self.fact(Fact.STARTED)
+        first, self.first = self.first, None
+        if first is not None and not first.done():
+            first.set_result(None)
+        core.work.dispatch()
+        if self.actual is Actual.RUNNING and self.desired is not Desired.RUN:
+            self._act(settle(self.desired, self.actual, commanded=False))
+
+    def ended_by_itself(self, incarnation: AnyIncarnation, error: BaseException | None) -> None:
+        """The incarnation has ended, or is cleaning up, unasked; ``None``: normally."""
+        if incarnation is not self.incarnation:
+            return
+        core = self.core
+        if error is None and (core.spec.restart != "permanent" or self.desired is Desired.DRAINED):
+            self._close_attempt(verified=True)
+            self.fault = False
+            self.fact(Fact.FINISHED)
+            return
+        if error is None:
+            self._lapse("its body ended", "crash", None, None, permanent=False)
+            core.numbers.fail("crash")
+            self.fact(Fact.LAPSED)
+            return
+        if self._refused_first(error):
+            return
+        verdict = core.fleet.classify(core, error)
+        reason, error_type = "its body raised", "crash"
+        if verdict.error_type == "process_died":
+            reason, error_type = "its worker died", "process_died"
+        elif not incarnation.started:
+            reason, error_type = "did not start", "start_failed"
+        core.numbers.fail(error_type)
+        self._lapse(reason, error_type, error, verdict, permanent=verdict.kind == "permanent")
+        self.fact(Fact.LAPSED)
+
+    def start_late(self, incarnation: AnyIncarnation, error: BaseException) -> None:
+        """The incarnation has not come up by its deadline."""
+        if incarnation is not self.incarnation or self.actual not in _ALIVE:
+            return
+        if self._refused_first(error):
+            incarnation.end()
+        else:
+            self.lapse("did not start in time", "start_failed", error, count=True)
+
+    def worker_died(self, incarnation: AnyIncarnation, error: BaseException) -> None:
+        """The process under the incarnation is gone."""
+        if incarnation is self.incarnation:
+            self.lapse("its worker died", "process_died", error, count=True)
+
+    def lapse(
+        self,
+        reason: str,
+        error_type: str,
+        error: BaseException | None = None,
+        verdict: Verdict | None = None,
+        *,
+        count: bool = False,
+    ) -> None:
+        """The incarnation lives but has to be ended and replaced."""
+        if self.actual not in _ALIVE:
+            return
+        if count:
+            self.core.numbers.fail(error_type)
+        self._lapse(reason, error_type, error, verdict, permanent=False)
+        self.fact(Fact.LAPSED)
+
+    def gone(self, incarnation: AnyIncarnation) -> None:
+        """An incarnation that was asked to end has ended with all its tasks, or is given up."""
+        if incarnation is not self.incarnation:
+            return
+        self.incarnation = None
+        self.fact(Fact.ENDED)
+
+    def progressed(self, generation: int, task: Task | None) -> None:
+        """Take progress: it verifies a recovery and clears what only lack of progress raised."""
+        core = self.core
+        if generation != core.generation:
+            return
+        if task is None or task.state == ENDED:
+            core.clear_condition("stalled")
+        core.clear_condition("suspect")
+        if self.actual is Actual.RECOVERING and self.incarnation and self.incarnation.started:
+            self._verified("progress")
+        elif self.actual is Actual.QUARANTINED and core.mode == "observed" and task is not None:
+            self._self_recovered()
+        self._attend()
+
+    def succeeded(self, task: Task) -> None:
+        """A task succeeded while that mattered."""
+        core = self.core
+        if task.generation != core.generation:
+            return
+        core.failures_in_row = 0
+        core.clear_condition(*_FROM_PROGRESS)
+        if core.condition("failing") is not None:
+            core.work.review_failing()
+        self.progressed(task.generation, task)
+        core.work.check_drained()
+
+    def task_failed(self, task: Task, verdict: Verdict | None) -> None:
+        """A task failed: booked already; here it may colour the agent or be a lapse."""
+        core = self.core
+        said = describe(task.error) if task.error is not None else task.error_type
+        core.event(
+            EventKind.TASK_FAILED,
+            {
+                "task_type": task.slot.task_type,
+                "error_type": task.error_type,
+                "error": type(task.error).__qualname__ if task.error is not None else "",
+            },
+            task.id,
+        )
+        core.work.check_drained()
+        if task.generation != core.generation or self.actual not in _ALIVE:
+            return
+        core.work.review_failing(failed=True)
+        if verdict is not None and verdict.fatal:
+            self.lapse(f"fatal error: {said}", task.error_type, task.error, verdict)
+            return
+        if verdict is not None and verdict.kind == "throttled":
+            core.throttled_until = core.now() + max(5.0, verdict.retry_after)
+            core.raise_condition("throttled", f"asked to slow down: {said}")
+            return
+        if verdict is not None and verdict.kind == "permanent":
+            return  # the task is at fault, not the agent
+        core.failures_in_row += 1
+        core.attention = True
+        limit = core.spec.max_consecutive_failures
+        if limit is not None and core.failures_in_row >= limit:
+            self.lapse(f"{limit} failures in a row, last: {said}", task.error_type, task.error)
+
+    def hung(self, task: Task, limit: str) -> None:
+        """A task crossed its soft or its hard limit, or survived its cancellation."""
+        core = self.core
+        if task.state == ENDED or task.fenced or task.generation != core.generation:
+            return
+        seconds = core.now() - task.started_at
+        name = f"task {task.id} ({task.slot.task_type})"
+        core.event(
+            EventKind.TASK_HUNG,
+            {"task_type": task.slot.task_type, "seconds": round(seconds, 3), "limit": limit},
+            task.id,
+        )
+        if limit == "soft":
+            core.raise_condition("suspect", f"{name}: no progress for a while")
+        elif limit == "survived":
+            self.lapse(f"{name} survived its cancellation", "hang")
+        elif core.mode == "owned" and task.incarnation is not None and task.aio is not None:
+            core.work.cancel(task, "hang")
+        else:
+            core.numbers.fail("hang")
+            self.lapse(f"{name} ran for {seconds:.0f} s, beyond its hard limit", "hang")
+
+    def drained(self) -> None:
+        """Nothing waits and nothing is in flight."""
+        if self.desired is Desired.DRAINED and self.actual is Actual.RUNNING:
+            self.core.event(EventKind.DRAINED, {})
+            self.fact(Fact.DRAINED)
+
+    def admitted(self) -> bool:
+        """The fleet lets this agent's recovery through; returns whether it was still wanted."""
+        self.retry_at = None
+        if self.desired is not Desired.RUN or self.held:
+            return False
+        if self.actual is Actual.BACKING_OFF:
+            self.fact(Fact.RETRY)
+            return True
+        if self.actual is Actual.QUARANTINED:
+            self._from_quarantine = True
+            self.core.event(EventKind.PROBING, {})
+            self.fact(Fact.PROBE)
+            return True
+        return False
+
+    # -- for a group that restarts together ------------------------------------------------------
+
+    def hold(self) -> None:
+        """End the incarnation and stay down until :meth:`release`."""
+        self.held = True
+        self._disarm()
+        if self.actual in _ALIVE:
+            self.actual = Actual.STOPPING
+            self._end("restart")
+        self._changed()
+
+    def rejoin(self, delay: float) -> None:
+        """Let the agent that made its group restart go on with its own backoff."""
+        self.held = False
+        if self.desired is Desired.RUN and self.actual is Actual.BACKING_OFF:
+            self._arm(delay)
+
+    def release(self, *, start: bool) -> None:
+        """Let go of a held agent; ``start`` begins its incarnation unless it is not wanted."""
+        self.held = False
+        if self.actual is not Actual.BACKING_OFF:
+            return
+        if self.desired is Desired.RUN and start:
+            self.actual = Actual.RECOVERING if self.fault else Actual.STARTING
+            self._start("dependency")
+        else:
+            self._act(settle(self.desired, self.actual, commanded=False))
+        self._changed()
+
+    def bystander(self) -> None:
+        """A temporary agent that was stopped with its group: it is not revived."""
+        self.held = False
+        if self.actual is Actual.BACKING_OFF:
+            self._to(Actual.STOPPED)
+            self._changed()
+
+    # -- consequences ----------------------------------------------------------------------------
+
+    def _act(self, act: Act) -> None:  # noqa: C901, PLR0912 - one branch for each act, no more
+        core = self.core
+        if act is Act.NONE:
+            pass
+        elif act is Act.START:
+            if self.actual is Actual.STOPPED:
+                self.actual = Actual.RECOVERING if self.fault else Actual.STARTING
+                self._start("command")
+            else:
+                self._start("probe" if self.actual is Actual.PROBING else "recovery")
+        elif act is Act.VERIFY:
+            self._arm_verify()
+        elif act is Act.DECIDE:
+            self._decide()
+        elif act is Act.RESOLVE:
+            self._resolve()
+        elif act is Act.END:
+            self.actual = Actual.STOPPING
+            self._end("lapse" if self._lapsed else "stop")
+        elif act is Act.FINISH:
+            self._timer = core.fleet.call_later(core.spec.deadlines.drain, self._drain_late)
+            core.work.check_drained()
+        elif act is Act.ARM_RETRY:
+            if self.retry_at is None and not self.held:
+                self._arm(0.0)
+        elif act is Act.ARM_PROBE:
+            self._arm_probe()
+        elif act is Act.DISARM:
+            self._disarm()
+        elif act is Act.TO_STOPPED:
+            self._to(Actual.STOPPED)
+        elif act is Act.TO_QUARANTINED:
+            self._to(Actual.QUARANTINED)
+
+    def _start(self, cause: str) -> None:
+        core = self.core
+        numbers = core.numbers
+        core.generation += 1
+        core.failures_in_row = 0
+        if self.actual is not Actual.STARTING:
+            self._attempting = True
+        with numbers.lock:
+            if core.generation > 1:
+                numbers.restarts += 1
+            if self._attempting:
+                numbers.recovery_attempts += 1
+            numbers.version += 1
+        self._lapsed = self._permanent = False
+        core.event(EventKind.STARTING, {"cause": cause})
+        self.incarnation = core.fleet.make_incarnation(core)
+        self.incarnation.begin()
+
+    def _end(self, reason: str) -> None:
+        core = self.core
+        self._disarm()
+        if self._attempting and reason != "lapse":  # given up by command: neither outcome
+            self._attempting = False
+            core.fleet.recovery.gone(core)
+        incarnation = self.incarnation
+        if incarnation is None:
+            self._resolve()
+            return
+        if not incarnation.over:
+            core.event(EventKind.STOPPING, {"reason": reason})
+            core.work.end_inflight(incarnation, reason)
+        incarnation.end()
+
+    def _lapse(
+        self,
+        reason: str,
+        error_type: str,
+        error: BaseException | None,
+        verdict: Verdict | None,
+        *,
+        permanent: bool,
+    ) -> None:
+        core = self.core
+        now = core.now()
+        self.streak = self.current_streak(now)
+        self.verified_at = None
+        self.fault = True
+        self._lapsed = True
+        self._permanent = permanent
+        self._restarting = False
+        self._retry_after = verdict.retry_after if verdict is not None else 0.0
+        self._exhausted = self._window.add(now)
+        self._disarm()
+        core.failures_in_row = 0
+        said = describe(error) if error is not None else ""
+        core.last_lapse = LapseRecord(core.fleet.wall(), core.generation, reason, error_type, said)
+        core.event(
+            EventKind.LAPSED,
+            {
+                "reason": reason,
+                "error_type": error_type,
+                "error": type(error).__qualname__ if error is not None else "",
+                "verdict": verdict.kind if verdict is not None else "",
+            },
+        )
+        self._close_attempt(verified=False)
+        core.fleet.recovery.lapsed(core, verdict.cause if verdict is not None else error_type)
+
+    def _close_attempt(self, *, verified: bool) -> None:
+        if not self._attempting:
+            return
+        self._attempting = False
+        core = self.core
+        with core.numbers.lock:
+            core.numbers.recoveries[0 if verified else 1] += 1
+            core.numbers.version += 1
+        core.fleet.recovery.concluded(core, verified=verified)
+
+    def _decide(self) -> None:
+        core = self.core
+        self._lapsed = False
+        if self.desired is Desired.QUARANTINED:
+            self._to(Actual.QUARANTINED)
+            return
+        if self.desired in (Desired.STOPPED, Desired.DRAINED):
+            self._to(Actual.STOPPED)
+            return
+        if self._from_quarantine:
+            self._to(Actual.QUARANTINED)
+            self._act(settle(self.desired, self.actual, commanded=False))
+            return
+        decision = decide(
+            core.spec,
+            exhausted=self._exhausted,
+            permanent=self._permanent,
+            normal=False,
+            streak=self.streak,
+            rng=core.fleet.rng,
+            retry_after=self._retry_after,
+        )
+        if decision.action == "stop":
+            self._to(Actual.STOPPED)
+        elif decision.action == "quarantine":
+            core.event(EventKind.QUARANTINED, {"reason": decision.reason})
+            self._to(Actual.QUARANTINED)
+            self._act(settle(self.desired, self.actual, commanded=False))
+        else:
+            self.streak += 1
+            self.actual = Actual.BACKING_OFF
+            core.event(
+                EventKind.BACKING_OFF, {"delay_seconds": decision.delay, "streak": self.streak}
+            )
+            self.held = core.fleet.groups.lapsed(core, decision.delay)
+            if self.desired is Desired.RUN and not self.held:
+                self._arm(decision.delay)
+
+    def _resolve(self) -> None:
+        if self.held and self.desired in (Desired.RUN, Desired.PAUSED) and not self._lapsed:
+            self.actual = Actual.BACKING_OFF
+            return
+        following, act = resolve(
+            self.desired, lapse=self._lapsed, restart=self._restarting, fault=self.fault
+        )
+        if act is Act.DECIDE:
+            self._decide()
+        elif act is Act.START and following is not None:
+            self.actual = following
+            self._start("command")
+        elif following is not None:
+            self._to(following)
+
+    def _to(self, actual: Actual) -> None:
+        # come to rest, with nothing running
+        core = self.core
+        self._disarm()
+        self._lapsed = self._restarting = False
+        self._from_quarantine = False
+        self.actual = actual
+        core.fleet.recovery.gone(core)
+        if actual is Actual.STOPPED:
+            core.event(EventKind.STOPPED, {"fault": self.fault})
+            core.work.cancel_waiting("stop")
+        elif self.desired is Desired.QUARANTINED:
+            core.event(EventKind.QUARANTINED, {"reason": "by an operator"})
+
+    def _refused_first(self, error: BaseException) -> bool:
+        # add() raises and registers nothing; with on_start_failure="recover" it returns instead
+        first, self.first = self.first, None
+        if first is None or first.done():
+            return False
+        if self.core.spec.on_start_failure == "recover":
+            first.set_result(None)
+            return False
+        self.incarnation = None
+        self.desired = Desired.STOPPED
+        self._to(Actual.STOPPED)
+        self._changed()
+        failure = AgentStartError(self.core.agent_id, describe(error))
+        failure.__cause__ = error
+        first.set_exception(failure)
+        return True
+
+    # -- timers ----------------------------------------------------------------------------------
+
+    def _arm(self, delay: float) -> None:
+        core = self.core
+        self.retry_at = core.now() + delay
+        if delay <= 0:
+            core.fleet.recovery.request(core)
+        else:
+            self._timer = core.fleet.call_later(delay, self._due)
+
+    def _arm_probe(self) -> None:
+        interval = self.core.spec.quarantine.probe_interval
+        if interval is not None and self.retry_at is None:
+            self._arm(interval)
+
+    def _due(self) -> None:
+        self._timer = None
+        self.core.fleet.recovery.request(self.core)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._verify_timer is not None:
+            self._verify_timer.cancel()
+            self._verify_timer = None
+        if self.retry_at is not None:
+            self.retry_at = None
+            self.core.fleet.recovery.withdraw(self.core)
+
+    def _drain_late(self) -> None:
+        self._timer = None
+        if self.desired is Desired.DRAINED and self.actual is Actual.RUNNING:
+            self.fact(Fact.DRAINED)  # END cancels what is still in flight
+
+    # -- verification ----------------------------------------------------------------------------
+
+    def _arm_verify(self) -> None:
+        core = self.core
+        incarnation = self.incarnation
+        core.attention = True
+        if self.actual is Actual.PROBING:
+            if incarnation is not None and incarnation.has_probe:
+                incarnation.probe(core.spec.quarantine.probe_timeout)
+            else:  # the start was the probe
+                self.fact(Fact.PROBE_PASSED)
+            return
+        core.event(EventKind.RECOVERING, {})
+        verify = core.spec.verify
+        if incarnation is None or incarnation.verifiable:
+            self._verify_blocked = core.fleet.blocked_total
+            self._verify_timer = core.fleet.call_later(verify.timeout, self._unverified)
+        if incarnation is not None and incarnation.has_probe:
+            incarnation.probe(core.spec.deadlines.probe)
+        elif incarnation is not None and incarnation.verifiable:
+            incarnation.ping(verify.idle_after)
+
+    def probe_result(self, incarnation: AnyIncarnation, error: BaseException | None) -> None:
+        """A probe of this incarnation, asked for by verification, has passed or failed."""
+        if incarnation is not self.incarnation:
+            return
+        if error is None:
+            if self.actual is Actual.PROBING:
+                self.fact(Fact.PROBE_PASSED)
+            elif self.actual is Actual.RECOVERING:
+                self._verified("probe")
+        elif self.actual in (Actual.PROBING, Actual.RECOVERING):
+            self.core.event(EventKind.PROBE_FAILED, {"error": type(error).__qualname__})
+            self.lapse("its probe failed", "probe_failed", error, count=True)
+
+    def alive(self, incarnation: AnyIncarnation) -> None:
+        """Idle but alive: its executor answered; enough when there is neither traffic nor probe."""
+        if incarnation is self.incarnation and self.actual is Actual.RECOVERING:
+            self._verified("alive")
+
+    def _unverified(self) -> None:
+        self._verify_timer = None
+        if self.actual is not Actual.RECOVERING:
+            return
+        forgiven = self.core.fleet.blocked_total - self._verify_blocked
+        self._verify_blocked += forgiven
+        if forgiven > 0:  # the loop was blocked meanwhile: that time does not count
+            self._verify_timer = self.core.fleet.call_later(forgiven, self._unverified)
+            return
+        core = self.core
+        core.event(EventKind.VERIFY_FAILED, {"seconds": core.spec.verify.timeout})
+        core.numbers.fail("probe_failed")
+        self._lapse("no progress after the restart", "probe_failed", None, None, permanent=False)
+        self.fact(Fact.UNVERIFIED)
+
+    def _verified(self, by: str) -> None:
+        core = self.core
+        if self._verify_timer is not None:
+            self._verify_timer.cancel()
+            self._verify_timer = None
+        self.fault = False
+        self._from_quarantine = False
+        self.verified_at = core.now()
+        self._close_attempt(verified=True)
+        core.event(EventKind.VERIFIED, {"by": by})
+        self.fact(Fact.VERIFIED)
+        self._attend()
+        core.work.dispatch()
+        if self.desired is not Desired.RUN:
+            self._act(settle(self.desired, self.actual, commanded=False))
+            self._changed()
+
+    def _self_recovered(self) -> None:
+        # the host's own agent works again although nobody probed it: as good as a passed probe
+        if self.desired is Desired.RUN:
+            self._disarm()
+            self.actual = Actual.PROBING
+            self._start("progress")
+
+    # -- small things ----------------------------------------------------------------------------
+
+    def current_streak(self, now: float) -> int:
+        """Return lapses in a row; verified running for ``stable_for`` forgets them."""
+        if (
+            self.verified_at is not None
+            and now - self.verified_at >= self.core.spec.verify.stable_for
+        ):
+            return 0
+        return self.streak
+
+    def _attend(self) -> None:
+        core = self.core
+        core.attention = bool(
+            core.failures_in_row
+            or core.conditions
+            or self.actual is not Actual.RUNNING
+            or self.desired is not Desired.RUN
+        )
+
+    def _changed(self) -> None:
+        self._attend()
+        self.core.publish()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def change(self) -> asyncio.Future[None]:
+        """Return a future of the next change of state; it misses none from this call on."""
+        waiter: asyncio.Future[None] = self.core.fleet.loop.create_future()
+        self._waiters.append(waiter)
+        return waiter

@@ -1,0 +1,382 @@
+"""The boundary: the one place where work is measured, traced and logged.
+
+``run``, ``submit``, ``watch`` and ``agent.task()`` are all made of :class:`Task`. It is a plain
+and an asynchronous context manager, works in any thread, and nests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar, Token
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Self
+
+from fleetmon.errors import TaskCancelledError, TaskTimeoutError
+from fleetmon.numbers import (
+    CANCELLED,
+    FAILED,
+    SUCCEEDED,
+    TIMED_OUT,
+    Exemplar,
+    TypeNumbers,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from contextvars import Context
+    from types import TracebackType
+
+    from fleetmon.policy.classify import Verdict
+    from fleetmon.runtime.core import AgentCore
+    from fleetmon.runtime.incarnation import Incarnation
+
+CURRENT: ContextVar[Task | None] = ContextVar("fleetmon_task", default=None)
+
+WAITING, RUNNING, ENDED = range(3)
+
+_current_task = asyncio.current_task
+
+
+def running_aio_task() -> asyncio.Task[Any] | None:
+    """Return the asyncio task that runs here, ``None`` outside any loop."""
+    try:
+        return _current_task()
+    except RuntimeError:
+        return None
+
+
+class Task:
+    """One piece of work of one agent.
+
+    Attributes:
+        id: unique within the supervisor.
+        agent_id: whose work it is.
+        task_type: as the caller named it.
+        payload: what the agent is to work on; never leaves the process by itself.
+        generation: incarnation that works on it.
+        attempt: 1 for the first delivery.
+        deadline: on the supervisor's clock, seconds; ``None`` for none.
+        outcome: index into :data:`fleetmon.numbers.OUTCOMES` once ended.
+        trace_id: 128-bit number, 0 without tracing.
+    """
+
+    __slots__ = (
+        "agent_id",
+        "aio",
+        "attempt",
+        "cancel_at",
+        "cancel_live",
+        "cancel_reason",
+        "carrier",
+        "context",
+        "core",
+        "deadline",
+        "ended_at",
+        "error",
+        "error_type",
+        "failure",
+        "fenced",
+        "future",
+        "generation",
+        "id",
+        "incarnation",
+        "live_at",
+        "note",
+        "origin",
+        "outcome",
+        "parent",
+        "payload",
+        "progress_at",
+        "reported",
+        "sampled",
+        "slot",
+        "span",
+        "span_id",
+        "started_at",
+        "state",
+        "successor",
+        "task_type",
+        "thread",
+        "timer",
+        "token",
+        "trace_id",
+    )
+
+    def __init__(
+        self, core: AgentCore, task_type: str, payload: Any = None, deadline: float | None = None
+    ) -> None:
+        """Make a task that is neither counted nor started; use the agent's methods."""
+        self.core = core
+        self.id = next(core.fleet.task_ids)
+        self.agent_id = core.agent_id
+        self.task_type = task_type
+        slot = core.numbers.types.get(task_type)
+        self.slot: TypeNumbers = core.numbers.type(task_type) if slot is None else slot
+        self.payload = payload
+        self.deadline = deadline
+        self.generation = 0
+        self.attempt = 1
+        self.state = WAITING
+        self.parent: Task | None = None
+        self.origin: Any = None
+        self.context: Context | None = None
+        self.carrier: dict[str, str] | None = None
+        self.incarnation: Incarnation | None = None
+        self.future: asyncio.Future[Any] | None = None
+        self.aio: asyncio.Task[Any] | None = None
+        self.thread = 0
+        self.timer: asyncio.TimerHandle | None = None
+        self.token: Token[Task | None] | None = None
+        self.cancel_reason = ""
+        self.cancel_at = 0.0
+        self.fenced = False
+        self.successor: Task | None = None
+        self.reported = ""
+        self.cancel_live = 0.0
+        self.failure: tuple[str, BaseException | None] | None = None
+        self.note = ""
+        self.started_at = 0.0
+        self.ended_at = 0.0
+        self.progress_at = 0.0
+        self.live_at = 0.0
+        self.outcome = SUCCEEDED
+        self.error_type = ""
+        self.error: BaseException | None = None
+        self.trace_id = 0
+        self.span_id = 0
+        self.sampled = False
+        self.span: Any = None
+
+    # -- what the work itself may say ------------------------------------------------------------
+
+    def progress(self, note: str = "") -> None:
+        """Say that the task gets on: refreshes the soft hang limit, never the hard one."""
+        if self.fenced:
+            self.core.fleet.late(self.core, self)
+            return
+        core = self.core
+        self.note = note
+        self.progress_at = core.now() - core.fleet.blocked_total
+        if core.attention:
+            core.fleet.post(core.machine.progressed, self.generation, self)
+
+    def fail(
+        self, error_type: str = "returned_failure", error: BaseException | None = None
+    ) -> None:
+        """Report failure without raising; the task ends as failed when its block ends.
+
+        Args:
+            error_type: label of ``agents_failures_total``; an undeclared one counts as
+                ``exception``.
+            error: the exception, if there is one, for log and span.
+        """
+        self.failure = (error_type, error)
+
+    def done(self, result: Any = None) -> None:
+        """End a task that was taken with ``agent.tasks()``, successfully and with ``result``."""
+        incarnation = self.incarnation
+        if incarnation is not None:
+            self.core.work.settle_pulled(incarnation, self, result, None)
+
+    def remaining(self) -> float | None:
+        """Return seconds until the deadline, ``None`` without one."""
+        return None if self.deadline is None else self.deadline - self.core.now()
+
+    # -- beginning and end; the runtime and the context manager call these -----------------------
+
+    def begin(self, *, queued: bool, aio: asyncio.Task[Any] | None) -> None:
+        """Count, trace and make current. ``queued``: it was accepted and counted before."""
+        core = self.core
+        fleet = core.fleet
+        self.aio = aio
+        self.thread = get_ident()
+        self.generation = core.generation
+        if self.thread != fleet.thread:
+            fleet.seen_elsewhere(aio)
+        self.state = RUNNING
+        self.parent = CURRENT.get()
+        now = self.started_at = core.now()
+        # in live time: the clock of a loop that was never blocked
+        self.live_at = self.progress_at = now - fleet.blocked_total
+        core.numbers.begin(self.slot, now, queued=queued)
+        core.inflight[self.id] = self
+        self.token = CURRENT.set(self)
+        tracer = fleet.tracer
+        if tracer is not None:
+            try:
+                tracer.begin(self)
+            except Exception:  # noqa: BLE001 - tracing must never fail a task
+                fleet.bus.hook_errors += 1
+
+    def end(self, outcome: int) -> None:
+        """Count, end the span, write the log line; the caller has set ``error_type``."""
+        core = self.core
+        fleet = core.fleet
+        now = core.now()
+        self.state = ENDED
+        self.ended_at = core.last_end = now
+        self.outcome = outcome
+        bucket = core.numbers.end(self.slot, outcome, self.started_at, now)
+        core.inflight.pop(self.id, None)
+        tracer = fleet.tracer
+        if tracer is not None:
+            try:
+                tracer.end(self)
+            except Exception:  # noqa: BLE001 - tracing must never fail a task
+                fleet.bus.hook_errors += 1
+            if self.sampled:
+                self._exemplify(bucket, now)
+        log = fleet.log
+        if log is not None:
+            try:
+                log.ended(self)
+            except Exception:  # noqa: BLE001 - logging must never fail a task
+                fleet.bus.hook_errors += 1
+
+    def leave(self) -> None:
+        """End this attempt's span without an outcome: the task is delivered again."""
+        fleet = self.core.fleet
+        self.ended_at = self.core.now()
+        self.core.inflight.pop(self.id, None)
+        self.outcome = FAILED
+        if fleet.tracer is not None:
+            try:
+                fleet.tracer.end(self)
+            except Exception:  # noqa: BLE001 - tracing must never fail a task
+                fleet.bus.hook_errors += 1
+
+    def again(self) -> Task:
+        """Return the next attempt of this task: same id, same caller, same deadline."""
+        task = Task(self.core, self.task_type, self.payload, self.deadline)
+        task.id = self.id
+        task.attempt = self.attempt + 1
+        task.future = self.future
+        task.context = self.context
+        task.parent = self.parent
+        task.timer, self.timer = self.timer, None
+        self.successor = task
+        return task
+
+    def exemplar(self) -> Exemplar | None:
+        """Return the task's identity for a metric, ``None`` unless its span is recorded."""
+        if not self.sampled:
+            return None
+        seconds = self.ended_at - self.started_at
+        return Exemplar(
+            f"{self.trace_id:032x}", f"{self.span_id:016x}", seconds, self.core.fleet.wall()
+        )
+
+    def _exemplify(self, bucket: int, now: float) -> None:
+        exemplar = Exemplar(
+            f"{self.trace_id:032x}",
+            f"{self.span_id:016x}",
+            now - self.started_at,
+            self.core.fleet.wall(),
+        )
+        with self.core.numbers.lock:
+            if self.slot.exemplars is None:
+                self.slot.exemplars = {}
+            self.slot.exemplars[bucket] = exemplar
+
+    # -- around the host's own work --------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        """Begin, here and now."""
+        if self.state != WAITING:
+            msg = f"task {self.id} of {self.agent_id!r} was begun before; make a new one"
+            raise RuntimeError(msg)
+        self.begin(queued=False, aio=running_aio_task())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End with what the block came to; an exception goes on unchanged."""
+        token = self.token
+        if token is not None:
+            try:
+                CURRENT.reset(token)
+            except ValueError:  # ended in another context than it began in
+                pass
+            self.token = None
+        if error is None and self.failure is None:
+            self.end(SUCCEEDED)
+            core = self.core
+            if core.attention:
+                core.fleet.post(core.machine.succeeded, self)
+            return
+        self.finish_observed(error)
+
+    async def __aenter__(self) -> Self:
+        """As ``with``."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """As ``with``."""
+        self.__exit__(kind, error, traceback)
+
+    def finish_observed(self, error: BaseException | None) -> None:
+        """End a task of the host's own that did not simply succeed."""
+        core = self.core
+        if isinstance(error, asyncio.CancelledError):
+            aio = self.aio
+            if aio is None or aio.cancelling() or aio.done():
+                self.end(CANCELLED)
+                if core.attention:
+                    core.fleet.post(core.work.check_drained)
+                return
+            self.failed(error, core.fleet.classify(core, error))  # raised by the work itself
+            return
+        if isinstance(error, TaskCancelledError | GeneratorExit):
+            self.end(CANCELLED)
+            return
+        if isinstance(error, TimeoutError) and self._deadline_passed(error):
+            self.end(TIMED_OUT)
+            return
+        if error is None and self.failure is not None:
+            error_type, cause = self.failure
+            self.error = cause
+            self.failed(cause, None, error_type)
+            return
+        if error is not None:
+            self.failed(error, core.fleet.classify(core, error))
+
+    def _deadline_passed(self, error: TimeoutError) -> bool:
+        if isinstance(error, TaskTimeoutError) and error.task_id == self.id:
+            return True
+        return self.deadline is not None and self.core.now() >= self.deadline
+
+    def failed(
+        self, error: BaseException | None, verdict: Verdict | None, error_type: str = ""
+    ) -> None:
+        """End as failed, counted by type, and tell the agent's health."""
+        core = self.core
+        self.error = error
+        error_type = error_type or (verdict.error_type if verdict else "exception")
+        # bounded before span and log see it; what it was is in ``error``
+        self.error_type = error_type if error_type in core.numbers.failures else "exception"
+        self.end(FAILED)
+        core.numbers.fail(self.error_type, self.exemplar())
+        core.fleet.post(core.machine.task_failed, self, verdict)
+
+    # -- the caller's side of a submitted task ---------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the result of a submitted task; raises what the work raised."""
+        if self.future is None:
+            msg = f"task {self.id} was not submitted; only submit() gives a task to wait for"
+            raise RuntimeError(msg)
+        return asyncio.shield(self.future).__await__()
+
+    def cancel(self) -> None:
+        """Cancel a submitted task, from any thread; no harm when it has ended."""
+        core = self.core
+        core.fleet.post(core.work.cancel, self, "caller")

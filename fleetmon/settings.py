@@ -1,0 +1,127 @@
+"""Settings of a supervisor, nested by concern. All durations are seconds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from fleetmon.numbers import DEFAULT_BUCKETS
+from fleetmon.spec import AgentSpec, Part, Positive, Seconds
+
+
+class Restarts(Part):
+    """What the whole fleet may do at once."""
+
+    max_concurrent: Annotated[int, Field(ge=1, le=1_000_000)] = 8
+    """Recoveries in progress at a time (started and not yet verified)."""
+    spread: Seconds = 0.02
+    """Least time between two of them while others wait."""
+    redeliveries: Annotated[int, Field(ge=0)] = 1000
+    """Redeliveries of tasks per minute, over the whole fleet; beyond it they are dead letters."""
+
+
+class SharedCause(Part):
+    """When most of the fleet falls for one reason, restarts wait for one probe."""
+
+    enabled: bool = True
+    fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the fleet that has to lapse ..."""
+    min_agents: Annotated[int, Field(ge=2)] = 5
+    """... and at least this many, with one cause ..."""
+    window: Positive = 10.0
+    """... within this time."""
+    cooldown: Seconds = 2.0
+    """Wait before the probe agent is let through, doubled with each failed probe."""
+    cooldown_cap: Seconds = 60.0
+
+
+class Shutdown(Part):
+    """Leaving the supervisor."""
+
+    drain: Seconds = 10.0
+    """Tasks in flight may finish for this long."""
+    stop: Positive = 5.0
+    """Then incarnations have this long to end; what does not is left behind by name."""
+
+
+class Watchdog(Part):
+    """The thread that looks at the loop."""
+
+    enabled: bool = True
+    idle_interval: Positive = 0.1
+    busy_interval: Positive = 0.01
+    """Interval while the latest probe has not come back."""
+    blocked_after: Positive = 0.3
+    """A loop that does not answer for this long is blocked."""
+    hard_after: Positive = 30.0
+    """Who blocks a loop for this long does not serve: gauge 2."""
+    stall_after: Positive = 60.0
+    """Work waiting and nothing finishing for this long is a stall."""
+
+
+class Metrics(Part):
+    """Families and how they are served."""
+
+    listen: str | None = None
+    """``HOST:PORT`` of /metrics, /healthz and /readyz; port 0 takes a free one; ``None``: none."""
+    buckets: tuple[float, ...] = DEFAULT_BUCKETS
+    """Upper bounds of ``agents_task_duration_seconds`` in seconds, rising, without +Inf."""
+    window: Positive = 60.0
+    """Window of ``agents_utilization_ratio``."""
+    task_types: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """Task types per agent; further ones are counted as ``other``."""
+    agents: Annotated[int, Field(ge=1)] = 100_000
+    """Agent ids that are admitted; further ones are refused."""
+    cache: bool = True
+    """Keep the text of unchanged agents between scrapes (about 11 kB an agent)."""
+
+    @field_validator("buckets")
+    @classmethod
+    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or any(b <= a for a, b in zip(value, value[1:], strict=False)):
+            msg = "buckets must rise strictly and not be empty"
+            raise ValueError(msg)
+        if value[-1] == float("inf") or value[0] <= 0:
+            msg = "buckets must be above 0 and without +Inf, which is added"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        host, colon, port = value.rpartition(":")
+        if not colon or not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004
+            msg = "expected HOST:PORT, for example 127.0.0.1:9003"
+            raise ValueError(msg)
+        return value
+
+
+class SupervisorSettings(Part):
+    """Settings of one :class:`Supervisor`."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)] = "fleet"
+    unknown_agents: Literal["refuse", "admit"] = "admit"
+    """With a roster: whether ids that are not on it may be added."""
+    defaults: AgentSpec = AgentSpec()
+    """The spec of agents that are added without one."""
+    restarts: Restarts = Restarts()
+    shared_cause: SharedCause = SharedCause()
+    shutdown: Shutdown = Shutdown()
+    watchdog: Watchdog = Watchdog()
+    metrics: Metrics = Metrics()
+    event_ring: Annotated[int, Field(ge=16, le=10_000_000)] = 10_000
+    """Events kept for readers that come later."""
+    dead_letters: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
+    """Dead letters kept; the oldest go first, counted."""
+    seed: int | None = None
+    """Seed of the jitter."""
+
+    @model_validator(mode="after")
+    def _watch(self) -> Self:
+        if self.watchdog.hard_after <= self.watchdog.blocked_after:
+            msg = "watchdog.hard_after must be above watchdog.blocked_after"
+            raise ValueError(msg)
+        return self

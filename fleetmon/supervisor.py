@@ -1,0 +1,559 @@
+"""The hall: :class:`Supervisor`, what an embedding program meets."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from fleetmon.agent import Agent
+from fleetmon.errors import NotRunningError, SpecError, TaskRefusedError
+from fleetmon.events import Event, EventKind
+from fleetmon.policy.explain import Explanation, worst_case
+from fleetmon.policy.transitions import Actual, Command, Desired
+from fleetmon.results import Accepted, CommandResult, Rejected, ShutdownReport
+from fleetmon.runtime import shutdown
+from fleetmon.runtime.fleet import OBSERVED, OWNED, Fleet, default_clock
+from fleetmon.runtime.scan import scan
+from fleetmon.runtime.watchdog import Watchdog
+from fleetmon.settings import SupervisorSettings
+from fleetmon.spec import AgentSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from prometheus_client import CollectorRegistry
+
+    from fleetmon.background import BackgroundSupervisor
+    from fleetmon.hooks import TaskLog, TaskTracer
+    from fleetmon.policy.classify import Verdict
+    from fleetmon.roster import Roster
+    from fleetmon.runtime.bus import EventStream, Subscription
+    from fleetmon.runtime.core import AgentCore
+    from fleetmon.snapshot import DeadLetter, FleetSnapshot
+    from fleetmon.telemetry.app import ASGIApp
+    from fleetmon.telemetry.collector import FleetCollector
+    from fleetmon.telemetry.server import MetricsServer
+
+_SCAN_EVERY = 0.25  # seconds between looks at hangs where no watchdog thread does it
+
+
+class Clock(Protocol):
+    """Time for a supervisor: seconds, both."""
+
+    def monotonic(self) -> float:
+        """Return a clock that never goes back."""
+
+    def time(self) -> float:
+        """Return seconds since the epoch."""
+
+
+class Supervisor:
+    """Keeps a fleet of agents at work, measured, and recovering by itself.
+
+    Use it as an asynchronous context manager in the loop that the agents live in. It starts a
+    watchdog thread and, if ``settings.metrics.listen`` says so, a metrics server in a thread of its
+    own; it touches no signal handler, no global registry, no logger and no tracer provider.
+
+    Attributes:
+        settings: as given.
+        report: how it ended, once it has.
+    """
+
+    def __init__(
+        self,
+        settings: SupervisorSettings | None = None,
+        *,
+        roster: Roster | None = None,
+        clock: Clock | None = None,
+        classifier: Callable[[BaseException], Verdict | None] | None = None,
+        registry: CollectorRegistry | None = None,
+        tracer: TaskTracer | None = None,
+        log: TaskLog | None = None,
+    ) -> None:
+        """Make a supervisor that has started nothing.
+
+        Args:
+            settings: see :class:`SupervisorSettings`.
+            roster: agents that are on the metrics from the first scrape, with their aliases.
+            clock: another source of time; a virtual one also replaces the watchdog thread.
+            classifier: judges errors before the built-in one; ``None`` from it declines.
+            registry: further collectors to serve on ``/metrics``; ours is not registered on it.
+            tracer: turns tasks into spans.
+            log: turns ends of tasks and events into log lines.
+        """
+        self.settings = settings or SupervisorSettings()
+        monotonic, wall = default_clock() if clock is None else (clock.monotonic, clock.time)
+        self._virtual = clock is not None
+        self._fleet = Fleet(
+            self.settings,
+            roster=roster,
+            monotonic=monotonic,
+            wall=wall,
+            classifier=classifier,
+        )
+        self._fleet.tracer = tracer
+        self._fleet.log = log
+        self._fleet.bus.hooks = tuple(h.event for h in (tracer, log) if h is not None)
+        self._registry = registry
+        self._watchdog: Watchdog | None = None
+        self._server: MetricsServer | None = None
+        self._scanner: asyncio.TimerHandle | None = None
+        self.report: ShutdownReport | None = None
+
+    # -- life ------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Start in the running loop.
+
+        Raises:
+            ListenError: the metrics address cannot be had; nothing is left running then.
+        """
+        fleet = self._fleet
+        if self.settings.metrics.listen is not None:
+            from fleetmon.telemetry.server import MetricsServer  # uvicorn only where wanted
+
+            server = MetricsServer(self.metrics_app(), self.settings.metrics.listen)
+            server.start()
+            self._server = server
+        fleet.open()
+        if self.settings.watchdog.enabled and not self._virtual:
+            self._watchdog = Watchdog(fleet)
+            self._watchdog.start()
+        else:
+            self._scan()
+        return self
+
+    def _scan(self) -> None:
+        scan(self._fleet)
+        self._scanner = self._fleet.call_later(_SCAN_EVERY, self._scan)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Drain, then stop, both bounded; :attr:`report` names what had to be left behind.
+
+        With an exception on its way there is no draining: what runs is stopped at once.
+        """
+        await self.shutdown(drain=None if error is None else 0.0)
+
+    async def drain(self, seconds: float | None = None) -> None:
+        """Refuse new work and let what was accepted finish, for ``seconds`` at most."""
+        limit = self.settings.shutdown.drain if seconds is None else seconds
+        await shutdown.drain(self._fleet, limit)
+
+    async def shutdown(
+        self, *, drain: float | None = None, stop: float | None = None
+    ) -> ShutdownReport:
+        """Drain and stop; a second call returns the first one's report.
+
+        Args:
+            drain: seconds; the settings' by default.
+            stop: seconds; the settings' by default.
+        """
+        fleet = self._fleet
+        if self.report is not None:
+            return self.report
+        if fleet.phase in ("new", "stopped"):
+            self.report = ShutdownReport(0.0, 0, ())
+            return self.report
+        work = asyncio.ensure_future(self._shut_down(drain, stop))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # the host is in a hurry: no more draining, but the deadlines of stopping hold
+            fleet.accepting = False
+            fleet.hurry()
+            await _finish(work)
+            raise
+
+    async def _shut_down(self, drain: float | None, stop: float | None) -> ShutdownReport:
+        fleet = self._fleet
+        began = fleet.now()
+        await self.drain(drain)
+        cancelled = await shutdown.stop(
+            fleet, self.settings.shutdown.stop if stop is None else stop
+        )
+        report = self.report = shutdown.report(fleet, began, cancelled)
+        if self._scanner is not None:
+            self._scanner.cancel()
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        fleet.bus.publish(
+            EventKind.FLEET_STOPPED,
+            data={
+                "seconds": round(report.seconds, 3),
+                "left_behind": [f"{x.what} {x.agent_id}: {x.detail}" for x in report.left_behind],
+            },
+        )
+        if self._server is not None:
+            self._server.close()
+        fleet.bus.close()
+        fleet.close()
+        return report
+
+    @classmethod
+    def start_in_thread(
+        cls, settings: SupervisorSettings | None = None, **options: Any
+    ) -> BackgroundSupervisor:
+        """Start a supervisor in a background thread, for a host without a loop of its own.
+
+        Returns:
+            A :class:`BackgroundSupervisor` with the same ``attach``, ``task`` and ``watch``, and
+            synchronous commands; call its ``close()``.
+        """
+        from fleetmon.background import BackgroundSupervisor
+
+        return BackgroundSupervisor(cls(settings, **options))
+
+    # -- agents ----------------------------------------------------------------------------------
+
+    async def add(
+        self,
+        agent_id: str,
+        factory: Callable[[], Any],
+        *,
+        spec: AgentSpec | None = None,
+        failed: Callable[[Any], bool] | None = None,
+    ) -> Agent:
+        """Add an agent that the supervisor starts, owns and restarts; returns once it has started.
+
+        Args:
+            agent_id: its id, a label value.
+            factory: class or callable, synchronous or not, called without arguments for every
+                incarnation. Its product is a plain callable (called with the payload), or an object
+                with any of ``start()``, ``serve(agent)``, ``handle(task)``, ``probe()``, ``stop()``.
+            spec: how it is run and kept alive; the settings' ``defaults`` otherwise.
+            failed: tells from a result that the task failed without raising.
+
+        Raises:
+            AgentStartError: its first start failed; nothing is registered then.
+            DuplicateAgentError: the id is taken.
+            UnknownAgentError: not on the roster, and unknown agents are refused.
+            SpecError: something cannot be carried out.
+            NotRunningError: not entered, or draining already.
+        """
+        fleet = self._fleet
+        if not callable(factory):
+            msg = f"factory={factory!r} is not callable; pass a class or a function"
+            raise SpecError(msg, field="factory", value=factory)
+        loop = fleet.loop
+        core = fleet.admit(agent_id, spec, OWNED)
+        core.factory = factory
+        core.failing = failed
+        first: asyncio.Future[None] = loop.create_future()
+        core.machine.start_first(first)
+        try:
+            await first
+        except asyncio.CancelledError:
+            core.machine.first = None
+            core.machine.command(Command.STOP)
+            fleet.discard(core)
+            raise
+        except BaseException:
+            fleet.discard(core)
+            raise
+        return Agent(self, core)
+
+    def attach(
+        self,
+        agent_id: str,
+        *,
+        recover: Callable[[], Any] | None = None,
+        probe: Callable[[], Any] | None = None,
+        capacity: int | None = None,
+        spec: AgentSpec | None = None,
+    ) -> Agent:
+        """Attach an agent that the host owns; from any thread, also before the start.
+
+        Args:
+            agent_id: its id, a label value.
+            recover: called to bring it back; a synchronous one runs in a thread.
+            probe: asks whether it is well: raises or returns something false when it is not.
+            capacity: tasks at once, so that utilization means something.
+            spec: thresholds and limits.
+
+        Raises:
+            DuplicateAgentError, UnknownAgentError, SpecError: as :meth:`add`.
+        """
+        for name, function in (("recover", recover), ("probe", probe)):
+            if function is not None and not callable(function):
+                msg = f"{name}={function!r} is not callable; pass a function or leave it out"
+                raise SpecError(msg, field=name, value=function)
+        fleet = self._fleet
+        if capacity is not None:
+            base = (spec or self.settings.defaults).model_dump(exclude_unset=True)
+            spec = AgentSpec(**{**base, "capacity": capacity})
+        core = fleet.admit(agent_id, spec, OBSERVED)
+        core.observed_recover = recover
+        core.observed_probe = probe
+        fleet.post(core.machine.start_first, None)
+        return Agent(self, core)
+
+    def agent(self, name: str) -> Agent:
+        """Return the handle of an agent by id or alias; raises :class:`UnknownAgentError`."""
+        return Agent(self, self._fleet.find(name))
+
+    @property
+    def agents(self) -> tuple[Agent, ...]:
+        """All agents, declared ones included, in order of registration."""
+        return tuple(
+            Agent(self, c) for c in tuple(self._fleet.cores.values()) if not c.removed
+        )
+
+    async def remove(self, agent_id: str, *, reason: str = "", actor: str = "") -> None:
+        """Stop an agent, bounded, and let it go; its counters stay on the metrics.
+
+        Raises:
+            UnknownAgentError: there is none of that name.
+        """
+        core = self._fleet.find(agent_id)
+        self._audit(core, "remove", actor, reason, "accepted")
+        core.machine.command(Command.STOP)
+        while core.machine.actual is not Actual.STOPPED:
+            await core.machine.change()
+        self._fleet.discard(core)
+
+    # -- commands --------------------------------------------------------------------------------
+
+    async def command(
+        self,
+        name: str,
+        agent_id: str,
+        *,
+        reason: str = "",
+        actor: str = "",
+        wait: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109 - how long to wait for the outcome
+        generation: int | None = None,
+    ) -> CommandResult:
+        """Carry out a command, from any event loop: the one path for code, terminal and dashboard.
+
+        Args:
+            name: ``start``, ``stop``, ``restart``, ``pause``, ``resume``, ``drain``,
+                ``quarantine`` or ``reset``.
+            agent_id: id or alias.
+            reason: for the audit event.
+            actor: who asks, for the audit event.
+            wait: wait until what was asked for has come about, for example a verified recovery.
+            timeout: seconds to wait at most; ``None``: as long as it takes.
+            generation: refuse unless this is still the incarnation that the caller saw.
+
+        Returns:
+            :class:`Accepted`, :class:`NoOp` or :class:`Rejected`; an accepted one says in
+            ``settled`` whether it came about, if ``wait`` was asked for.
+
+        Raises:
+            UnknownAgentError: there is no such agent.
+            SpecError: there is no such command.
+        """
+        fleet = self._fleet
+        try:
+            wanted = Command(name)
+        except ValueError:
+            msg = f"no command {name!r}; there are {', '.join(Command)}"
+            raise SpecError(msg, field="command", value=name) from None
+        core = fleet.find(agent_id)
+        if threading.get_ident() != fleet.thread:
+            again = self.command(
+                name,
+                agent_id,
+                reason=reason,
+                actor=actor,
+                wait=wait,
+                timeout=timeout,
+                generation=generation,
+            )
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(again, fleet.loop))
+        result = self._apply(core, wanted, generation)
+        self._audit(core, name, actor, reason, type(result).__name__.lower())
+        if not wait or not isinstance(result, Accepted):
+            return result
+        settled = True
+        try:
+            async with asyncio.timeout(timeout):
+                while not _come_about(core, wanted):
+                    if _cannot(core, wanted):
+                        settled = False
+                        break
+                    await core.machine.change()
+        except TimeoutError:
+            settled = False
+        return Accepted(name, core.agent_id, core.numbers.lifecycle, settled)
+
+    def _apply(self, core: AgentCore, wanted: Command, generation: int | None) -> CommandResult:
+        label = core.numbers.lifecycle
+        if core.removed or core.mode == "declared":
+            return Rejected(
+                wanted.value, core.agent_id, label, "it has not been added; add() or attach() it"
+            )
+        if not self._fleet.accepting:
+            return Rejected(
+                wanted.value, core.agent_id, label, f"the fleet is {self._fleet.phase}"
+            )
+        if generation is not None and generation != core.generation:
+            return Rejected(
+                wanted.value,
+                core.agent_id,
+                label,
+                f"generation is {core.generation}, not {generation}; look again",
+            )
+        return core.machine.command(wanted)
+
+    def _audit(self, core: AgentCore, name: str, actor: str, reason: str, result: str) -> None:
+        core.event(
+            EventKind.COMMAND,
+            {"command": name, "actor": actor, "reason": reason, "result": result},
+        )
+
+    async def start(self, agent_id: str, **how: Any) -> CommandResult:
+        """Start an agent; arguments as :meth:`command`."""
+        return await self.command("start", agent_id, **how)
+
+    async def stop(self, agent_id: str, **how: Any) -> CommandResult:
+        """Stop an agent."""
+        return await self.command("stop", agent_id, **how)
+
+    async def restart(self, agent_id: str, **how: Any) -> CommandResult:
+        """End an agent's incarnation and begin another; spends no restart budget."""
+        return await self.command("restart", agent_id, **how)
+
+    async def pause(self, agent_id: str, **how: Any) -> CommandResult:
+        """Let an agent take nothing new."""
+        return await self.command("pause", agent_id, **how)
+
+    async def resume(self, agent_id: str, **how: Any) -> CommandResult:
+        """Let a paused or drained agent take tasks again."""
+        return await self.command("resume", agent_id, **how)
+
+    async def drain_agent(self, agent_id: str, **how: Any) -> CommandResult:
+        """Let an agent finish, then stop (``drain`` is the whole fleet's)."""
+        return await self.command("drain", agent_id, **how)
+
+    async def quarantine(self, agent_id: str, **how: Any) -> CommandResult:
+        """Take an agent out until it is reset."""
+        return await self.command("quarantine", agent_id, **how)
+
+    async def reset(self, agent_id: str, **how: Any) -> CommandResult:
+        """Forget an agent's streak and conditions; from quarantine this brings it back."""
+        return await self.command("reset", agent_id, **how)
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    def snapshot(self) -> FleetSnapshot:
+        """Return a frozen picture of the fleet, from any thread."""
+        return self._fleet.snapshot()
+
+    def explain(self, policy: AgentSpec | str | None = None) -> Explanation:
+        """Say in seconds how long a failing agent can take until it is quarantined.
+
+        Args:
+            policy: a spec, an agent's name, or ``None`` for the settings' defaults.
+        """
+        if policy is None:
+            return worst_case(self.settings.defaults)
+        if isinstance(policy, str):
+            return worst_case(self._fleet.find(policy).spec)
+        return worst_case(policy)
+
+    def subscribe(self, callback: Callable[[Event], object], *, limit: int = 10_000) -> Subscription:
+        """Call ``callback`` with every event from now on, in a thread of its own.
+
+        One that raises, blocks or lags harms only itself; see ``lost`` and ``errors``.
+        """
+        return self._fleet.bus.subscribe(callback, limit)
+
+    def events(self, *, limit: int = 10_000) -> EventStream:
+        """Return an asynchronous iterator over events from now on."""
+        return self._fleet.bus.stream(limit)
+
+    def recent_events(self, since: int = 0) -> tuple[Event, ...]:
+        """Return the kept events with a sequence number above ``since``, oldest first."""
+        return self._fleet.bus.recent(since)
+
+    def dead_letters(self) -> tuple[DeadLetter, ...]:
+        """Return the tasks that were given up, oldest first."""
+        return tuple(self._fleet.dead_letters)
+
+    async def retry_dead_letter(self, task_id: int, agent_id: str | None = None) -> Any:
+        """Run a dead letter again, as a new task of the same or another agent.
+
+        Returns what the task returns; the letter is gone once the task was accepted.
+
+        Raises:
+            LookupError: there is no such letter.
+            TaskRefusedError: the agent does not take it; the letter is kept.
+        """
+        fleet = self._fleet
+        letter = next((x for x in fleet.dead_letters if x.task_id == task_id), None)
+        if letter is None:
+            msg = f"no dead letter {task_id}; see dead_letters()"
+            raise LookupError(msg)
+        agent = self.agent(agent_id or letter.agent_id)
+        fleet.dead_letters.remove(letter)
+        try:
+            task = await agent.submit(letter.task_type, letter.payload, wait=False)
+        except TaskRefusedError:
+            fleet.dead_letters.append(letter)
+            raise
+        return await task
+
+    # -- metrics ---------------------------------------------------------------------------------
+
+    def collector(self) -> FleetCollector:
+        """Return an ordinary collector, for hosts that render by themselves."""
+        from fleetmon.telemetry.collector import FleetCollector
+
+        return FleetCollector(self._fleet)
+
+    def metrics_app(self) -> ASGIApp:
+        """Return an ASGI application with ``/metrics``, ``/healthz`` and ``/readyz``, to mount."""
+        from fleetmon.telemetry.app import metrics_app
+
+        return metrics_app(
+            self._fleet, registry=self._registry, cache=self.settings.metrics.cache
+        )
+
+    @property
+    def metrics_url(self) -> str:
+        """Where ``/metrics`` is served; raises :class:`NotRunningError` when it is not."""
+        if self._server is None:
+            msg = "metrics are not served; set settings.metrics.listen to HOST:PORT"
+            raise NotRunningError(msg)
+        return f"{self._server.url}/metrics"
+
+
+def _come_about(core: AgentCore, wanted: Command) -> bool:
+    actual = core.machine.actual
+    if wanted in (Command.START, Command.RESTART, Command.RESUME):
+        return actual is Actual.RUNNING and not core.machine.fault
+    if wanted is Command.RESET:
+        return actual is not Actual.RECOVERING and actual is not Actual.QUARANTINED
+    if wanted in (Command.STOP, Command.DRAIN):
+        return actual is Actual.STOPPED
+    if wanted is Command.QUARANTINE:
+        return actual is Actual.QUARANTINED
+    return True
+
+
+def _cannot(core: AgentCore, wanted: Command) -> bool:
+    # somebody else wants something else by now, or it has come to rest elsewhere
+    actual = core.machine.actual
+    if wanted in (Command.START, Command.RESTART, Command.RESUME, Command.RESET):
+        return core.machine.desired is not Desired.RUN or actual in (
+            Actual.QUARANTINED,
+            Actual.STOPPED,
+        )
+    return core.machine.desired is Desired.RUN
+
+
+async def _finish(work: asyncio.Future[Any]) -> None:
+    # bounded by the deadlines of shutdown itself, whatever the caller's scope does meanwhile
+    from anyio import CancelScope
+
+    with CancelScope(shield=True):
+        await asyncio.wait([work])

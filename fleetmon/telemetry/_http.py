@@ -1,0 +1,107 @@
+"""The HTTP side of :class:`~fleetmon.telemetry.server.MetricsServer`: uvicorn, made impatient.
+
+Loaded when a server starts, so that programs that serve nothing do not pay for uvicorn.
+"""
+
+from __future__ import annotations
+
+import logging
+from email.utils import formatdate
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from uvicorn import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from fleetmon.telemetry.app import ASGIApp
+
+__all__ = ["ServerState", "protocol_factory"]
+
+_CONNECTIONS = 64  # beyond it: 503, so that idle clients cost a bounded amount
+_KEEP_ALIVE = 10  # seconds
+
+# Outside the tree of loggers: uvicorn's own belong to the host, which may run a uvicorn itself.
+_quiet = logging.Logger("fleetmon.metrics.http", logging.CRITICAL + 1)  # noqa: LOG001
+
+
+class _Config(Config):
+    def configure_logging(self) -> None:
+        """Leave the host's logging alone."""
+
+
+class _Impatient(H11Protocol):
+    """Cuts clients that do not finish a request, or do not take an answer.
+
+    h11 and uvicorn know a limit between requests only.
+    """
+
+    def __init__(self, patience: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.patience = patience
+        self.logger = self.access_logger = _quiet
+        self.access_log = False
+        self.timers: dict[str, asyncio.TimerHandle] = {}
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._arm("request")
+
+    def data_received(self, data: bytes) -> None:
+        date = formatdate(usegmt=True).encode()
+        self.server_state.default_headers = [(b"date", date)]
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._disarm("request")
+        elif not self.transport.is_closing():
+            self._arm("request")
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._disarm("request")
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._arm("answer")
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._disarm("answer")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm("request")
+        self._disarm("answer")
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # which uvicorn leaves armed after an error
+
+    def _arm(self, name: str) -> None:
+        if name not in self.timers:
+            self.timers[name] = self.loop.call_later(self.patience, self.transport.abort)
+
+    def _disarm(self, name: str) -> None:
+        timer = self.timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
+
+def protocol_factory(
+    app: ASGIApp, patience: float, state: ServerState
+) -> Callable[[], asyncio.Protocol]:
+    """Return what ``loop.create_server`` makes a connection's protocol with."""
+    config = _Config(
+        app,
+        ws="none",
+        lifespan="off",
+        loop="asyncio",
+        interface="asgi3",
+        log_config=None,
+        proxy_headers=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_keep_alive=_KEEP_ALIVE,
+    )
+    config.load()
+    return partial(_Impatient, patience, config=config, server_state=state, app_state={})

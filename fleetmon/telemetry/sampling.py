@@ -1,0 +1,231 @@
+"""What a sampler of the OpenTelemetry SDK will say, worked out once instead of at every task.
+
+The two samplers that nearly everybody uses, a ratio and a fixed answer, bare or below
+``ParentBased``, decide by one comparison of the trace id with a bound. :func:`bounds_of` finds
+those bounds; for anything else, subclasses included, it returns ``None`` and the sampler has to be
+asked each time with everything it may want to know.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import (
+    Decision,
+    ParentBased,
+    ParentBasedTraceIdRatio,
+    Sampler,
+    SamplingResult,
+    StaticSampler,
+    TraceIdRatioBased,
+)
+from opentelemetry.trace import SpanKind, TraceFlags
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.trace import Tracer
+    from opentelemetry.trace import Link, Span, SpanContext
+    from opentelemetry.trace.span import TraceState
+    from opentelemetry.util.types import Attributes
+
+LOW64 = (1 << 64) - 1
+ALWAYS = 1 << 64
+
+_RATIO = TraceIdRatioBased.should_sample
+_STATIC = StaticSampler.should_sample
+_PARENT = ParentBased.should_sample
+_DRAW_TRACE = RandomIdGenerator.generate_trace_id
+_DRAW_SPAN = RandomIdGenerator.generate_span_id
+
+
+class Bounds(NamedTuple):
+    """A trace is sampled when the low 64 bits of its id are below the bound for its parent.
+
+    ``ALWAYS`` is above every id, 0 below: those are the fixed answers.
+    """
+
+    root: int
+    remote_sampled: int
+    remote_unsampled: int
+    local_sampled: int
+    local_unsampled: int
+
+
+def bounds_of(sampler: object) -> Bounds | None:
+    """Return the bounds by which ``sampler`` decides, or ``None`` if it has to be asked.
+
+    Only the SDK's own classes count, exactly and unpatched: a subclass may decide otherwise.
+    """
+    kind = type(sampler)
+    if kind in (ParentBased, ParentBasedTraceIdRatio) and kind.should_sample is _PARENT:
+        # The SDK keeps the delegates private; a missing one only means that we ask every time.
+        found = [
+            _bound(getattr(sampler, name, None))
+            for name in (
+                "_root",
+                "_remote_parent_sampled",
+                "_remote_parent_not_sampled",
+                "_local_parent_sampled",
+                "_local_parent_not_sampled",
+            )
+        ]
+        if None in found:
+            return None
+        return Bounds(*cast("list[int]", found))
+    bound = _bound(sampler)
+    return None if bound is None else Bounds(bound, bound, bound, bound, bound)
+
+
+def _bound(sampler: object) -> int | None:
+    kind = type(sampler)
+    if kind is TraceIdRatioBased and kind.should_sample is _RATIO:
+        ratio = cast("TraceIdRatioBased", sampler)
+        return ratio.bound if ratio.TRACE_ID_LIMIT == LOW64 else None
+    if kind is StaticSampler and kind.should_sample is _STATIC:
+        decision = getattr(sampler, "_decision", None)
+        if decision is Decision.DROP:
+            return 0
+        if decision is Decision.RECORD_AND_SAMPLE:
+            return ALWAYS
+    return None
+
+
+class Decided(threading.local):
+    """What was decided for the span that this thread is about to start."""
+
+    trace_id: int = 0
+    span_id: int = 0
+    result: SamplingResult | None = None
+
+
+class GivenIds(IdGenerator):
+    """Hands the SDK the ids that the task already has."""
+
+    def __init__(self, decided: Decided, *, random: bool) -> None:
+        self._decided = decided
+        self._random = random
+
+    def generate_trace_id(self) -> int:
+        """Return the id that was drawn for the sampling decision."""
+        return self._decided.trace_id
+
+    def generate_span_id(self) -> int:
+        """Return the id that the task was given."""
+        return self._decided.span_id
+
+    def is_trace_id_random(self) -> bool:
+        """Say what the provider's own generator says."""
+        return self._random
+
+
+class GivenDecision(Sampler):
+    """Repeats a decision, so that the host's sampler is asked once a span and not twice."""
+
+    def __init__(self, decided: Decided, sampler: Sampler) -> None:
+        self._decided = decided
+        self._sampler = sampler
+
+    def should_sample(  # noqa: D102, PLR0917 - the signature is the SDK's
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,
+    ) -> SamplingResult:
+        result, self._decided.result = self._decided.result, None
+        if result is not None:
+            return result
+        return self._sampler.should_sample(
+            parent_context, trace_id, name, kind, attributes, links, trace_state
+        )
+
+    def get_description(self) -> str:
+        """Describe the host's sampler, which took the decision."""
+        return self._sampler.get_description()
+
+
+class SdkSpans:
+    """Starts spans through a tracer of the SDK with ids and a decision that are already there.
+
+    A copy of the host's tracer does it, with its public ``sampler`` and ``id_generator`` replaced
+    by ones that repeat what was decided; resource, limits and processors stay the host's own.
+
+    Attributes:
+        bounds: see :func:`bounds_of`.
+        generator: the provider's generator of ids.
+        fast_ids: whether that is the SDK's own one, which draws from :mod:`random`.
+        random: whether trace ids are random in the sense of the W3C's ``random-trace-id`` flag.
+    """
+
+    dropped = Decision.DROP
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+        self.bounds = bounds_of(tracer.sampler)
+        self.generator = tracer.id_generator
+        self.random = self.generator.is_trace_id_random()
+        self.fast_ids = (
+            type(self.generator) is RandomIdGenerator
+            and RandomIdGenerator.generate_trace_id is _DRAW_TRACE
+            and RandomIdGenerator.generate_span_id is _DRAW_SPAN
+        )
+        self._decided = Decided()
+        self._copy()
+
+    def _copy(self) -> None:
+        ours = copy.copy(self._tracer)
+        ours.sampler = GivenDecision(self._decided, self._tracer.sampler)
+        ours.id_generator = GivenIds(self._decided, random=self.random)
+        self._resource = self._tracer.resource
+        self._start = ours.start_span
+
+    def decide(  # noqa: PLR0917 - the order of should_sample
+        self,
+        context: Context,
+        parent: SpanContext | None,
+        trace_id: int,
+        name: str,
+        attributes: Attributes,
+        links: Sequence[Link] | None = None,
+    ) -> SamplingResult:
+        """Return the sampler's decision, from the bounds where there are any."""
+        bounds = self.bounds
+        if bounds is None:
+            return self._tracer.sampler.should_sample(
+                context, trace_id, name, SpanKind.INTERNAL, attributes, links
+            )
+        if parent is None:
+            bound = bounds.root
+        else:
+            remote, flags = parent.is_remote, parent.trace_flags & TraceFlags.SAMPLED
+            bound = bounds[(1 if flags else 2) if remote else (3 if flags else 4)]
+        state = None if parent is None else parent.trace_state
+        if trace_id & LOW64 < bound:
+            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes, state)
+        return SamplingResult(Decision.DROP, None, state)
+
+    def start(
+        self,
+        name: str,
+        context: Context,
+        trace_id: int,
+        span_id: int,
+        result: SamplingResult,
+        *,
+        links: Sequence[Link] = (),
+        start_time: int | None = None,
+    ) -> Span:
+        """Start a span for which ``result`` says that it is recorded."""
+        if self._tracer.resource is not self._resource:  # the SDK swaps it after a fork
+            self._copy()
+        decided = self._decided
+        decided.trace_id, decided.span_id, decided.result = trace_id, span_id, result
+        return self._start(name, context, SpanKind.INTERNAL, result.attributes, links, start_time)

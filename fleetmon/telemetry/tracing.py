@@ -1,0 +1,440 @@
+"""Spans for tasks: :class:`OTelTracer`, over whatever tracer provider the host has.
+
+The host's sampler decides, once for each task and before anything is built. A task that it drops
+costs two ids and an object that stands in the current context, so that whatever the host has
+instrumented below it follows the decision; a task that it keeps becomes an ordinary span of the
+host's SDK. Names follow the GenAI agent conventions of OpenTelemetry, see
+:mod:`fleetmon.telemetry.conventions`.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from random import getrandbits
+from typing import TYPE_CHECKING, Any, cast
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context.context import Context
+from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+    TraceFlags,
+)
+
+from fleetmon.numbers import CANCELLED, OUTCOMES, SUCCEEDED
+from fleetmon.telemetry.conventions import (
+    AGENT_ID,
+    AGENT_NAME,
+    ATTEMPT,
+    ERROR_TYPE,
+    EXECUTE_TOOL,
+    GENERATION,
+    INVOKE_AGENT,
+    OPERATION,
+    OUTCOME,
+    PROVIDER,
+    TASK_ID,
+    TASK_TYPE,
+    TOOL_NAME,
+)
+from fleetmon.telemetry.incidents import Incidents, place
+from fleetmon.telemetry.render import message_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from opentelemetry.sdk.trace import Tracer as SdkTracer
+    from opentelemetry.trace import Link, Tracer, TracerProvider
+    from opentelemetry.trace.span import TraceState
+    from opentelemetry.util.types import AttributeValue
+
+    from fleetmon.events import Event
+    from fleetmon.hooks import TaskView
+    from fleetmon.telemetry.sampling import SdkSpans
+
+_LOW64 = (1 << 64) - 1
+_ALWAYS = 1 << 64
+_RANDOM = TraceFlags(TraceFlags.RANDOM_TRACE_ID)
+_PLAIN = TraceFlags(TraceFlags.DEFAULT)
+_FINE = (SUCCEEDED, CANCELLED)
+_new = object.__new__
+# The key under which a context holds its span, learnt from the public function.
+(_KEY,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())
+
+
+def _runtime() -> tuple[Callable[[], Context], Callable[[Context], object]]:
+    """Return how to read and to set the current context.
+
+    That is ``get_current`` and ``attach``; for the ordinary runtime, the two methods of the context
+    variable behind them, at a quarter of the cost. Nothing of ours is ever detached by token: a
+    task may end in another thread or context than it began in, and there a token is refused.
+    """
+    runtime = getattr(otel_context, "_RUNTIME_CONTEXT", None)
+    variable = getattr(runtime, "_current_context", None)
+    if type(runtime) is ContextVarsRuntimeContext and variable is not None:
+        return variable.get, variable.set
+    return otel_context.get_current, otel_context.attach
+
+
+class _Here(Context):
+    """The context that a task made current.
+
+    Attributes:
+        stale: the context to go by instead, when the task ended where it could not restore it.
+    """
+
+    stale: Context | None = None
+
+
+def _live(context: Context) -> Context:
+    """Return the context, or the one to go by where the task that made it has ended."""
+    while type(context) is _Here and context.stale is not None:
+        context = context.stale
+    return context
+
+
+class _Unsampled(NonRecordingSpan):
+    """The span of a task that is not sampled; made without ``__init__``, its context on demand."""
+
+    trace_id: int
+    span_id: int
+    here: _Here | None
+    outer: Context | None
+    flags: TraceFlags = _RANDOM
+    state: TraceState | None = None
+
+    def get_span_context(self) -> SpanContext:
+        """Return the ids with the decision: not sampled."""
+        return SpanContext(
+            self.trace_id,
+            self.span_id,
+            is_remote=False,
+            trace_flags=self.flags,
+            trace_state=self.state,
+        )
+
+    def __repr__(self) -> str:
+        return f"NonRecordingSpan({self.get_span_context()!r})"
+
+
+class _Recorded:
+    """What is kept of a recorded span between begin and end."""
+
+    __slots__ = ("here", "outer", "span")
+
+    def __init__(self, span: Span, here: _Here, outer: Context) -> None:
+        self.span = span
+        self.here: _Here | None = here
+        self.outer: Context | None = outer
+
+
+class OTelTracer:
+    """A :class:`fleetmon.hooks.TaskTracer` over OpenTelemetry.
+
+    Each task is a span ``invoke_agent {agent_id}``: a child of the context it was submitted in, of
+    the current span, or of the enclosing task, in this order; a root otherwise. Neither payloads
+    nor results ever reach a span, and messages of exceptions only when asked for, since they tend
+    to quote what was worked on.
+
+    Threads: all methods may be called from any thread, and a task may end in another thread, task
+    or context than it began in.
+    """
+
+    def __init__(
+        self,
+        provider: TracerProvider | None = None,
+        *,
+        provider_name: str = "fleetmon",
+        messages: bool = False,
+        version: str | None = None,
+    ) -> None:
+        """Trace to ``provider``.
+
+        Args:
+            provider: the host's; ``None`` for the global one, also when it is set later.
+            provider_name: value of ``gen_ai.provider.name``.
+            messages: put messages of exceptions into spans, at most 500 characters each.
+            version: version of the instrumentation scope ``fleetmon``.
+        """
+        self.provider_name = provider_name
+        self.messages = messages
+        self._version = version
+        self._get, self._set = _runtime()
+        self._global = provider is None
+        self._resolve(trace.get_tracer_provider() if provider is None else provider)
+        self._incidents = Incidents(self._start_own, messages=messages)
+        self._in_flight = self._incidents.in_flight
+
+    def _resolve(self, provider: TracerProvider) -> None:
+        tracer = provider.get_tracer("fleetmon", self._version)
+        sdk = sys.modules.get("opentelemetry.sdk.trace")
+        self._provider = provider
+        self._tracer: Tracer = tracer
+        self._sdk: SdkSpans | None = None
+        self._void = isinstance(
+            provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider
+        ) or isinstance(tracer, trace.NoOpTracer)
+        self._fast_ids, self._flags = True, _RANDOM
+        self._drops_children = False  # tasks below one that is not sampled, without being asked
+        # Roots at or above this bound are dropped without further ado; ALWAYS: look closer.
+        self._root_bound = 0 if self._void and not self._global else _ALWAYS
+        if sdk is not None and type(tracer) is sdk.Tracer:
+            from fleetmon.telemetry.sampling import SdkSpans
+
+            self._sdk = SdkSpans(cast("SdkTracer", tracer))
+            self._fast_ids = self._sdk.fast_ids
+            self._flags = _RANDOM if self._sdk.random else _PLAIN
+            if self._sdk.bounds is not None and self._fast_ids and self._sdk.random:
+                self._root_bound = self._sdk.bounds.root
+                self._drops_children = self._sdk.bounds.local_unsampled == 0
+
+    # -- the hot path -----------------------------------------------------------------------------
+
+    def capture(self) -> Context:
+        """Return the current context, to become ``task.origin``.
+
+        An empty one, too: whoever takes the task out of a mailbox may have inherited a context
+        that has nothing to do with it, such as the span around the host's start.
+        """
+        return _live(self._get())
+
+    def begin(self, task: TaskView) -> None:
+        """Give the task its ids, start a span if it is sampled, make its context current."""
+        outer = self._get()
+        if outer or task.origin or task.parent is not None:
+            self._begin_within(task, outer)
+            return
+        trace_id = getrandbits(128)
+        if trace_id & _LOW64 < self._root_bound:
+            self._begin_root(task, outer, outer, trace_id)
+            return
+        task.trace_id = trace_id
+        # The upper half serves as the span's id: as random, and the sampler looks at the lower.
+        task.span_id = span_id = trace_id >> 64 or 1
+        task.sampled = False
+        task.span = span = _new(_Unsampled)
+        span.trace_id = trace_id
+        span.span_id = span_id
+        span.outer = outer
+        span.here = here = _Here({_KEY: span})
+        self._set(here)
+
+    def end(self, task: TaskView) -> None:
+        """End the span and restore the context that was current before ``begin``.
+
+        Where that context cannot be restored, because the task ends elsewhere or out of order, it
+        is marked instead, and no later task takes the ended one for its parent.
+        """
+        kept = task.span
+        if kept is None:
+            return
+        here = kept.here
+        if here is None:  # ended before
+            return
+        if self._get() is here:
+            outer = kept.outer
+            self._set(_live(outer) if outer else outer)
+        else:
+            here.stale = kept.outer
+        kept.here = kept.outer = None  # a context and its span would keep each other alive
+        if type(kept) is _Recorded:
+            self._end_recorded(task, kept.span)
+        elif task.outcome not in _FINE:
+            self._incidents.failed(task, kept)
+
+    # -- everything else --------------------------------------------------------------------------
+
+    def _begin_within(self, task: TaskView, outer: Context) -> None:
+        outer = _live(outer)
+        context = outer if task.origin is None else task.origin
+        span = context.get(_KEY)
+        if type(span) is _Unsampled and self._drops_children:
+            self._drop(task, outer, context, span.trace_id, 0, span.flags, span.state)
+            return
+        if span is None and task.parent is not None and task.parent.span is not None:
+            kept = task.parent.span  # the enclosing task began in another thread
+            span = kept.span if type(kept) is _Recorded else kept
+            context = trace.set_span_in_context(span, context)
+        parent = span.get_span_context() if isinstance(span, Span) else None
+        if parent is None or not parent.is_valid:
+            trace_id = getrandbits(128)
+            if self._void and not self._global:
+                self._drop(task, outer, context, trace_id, 0, self._flags, None)
+            else:
+                self._begin_root(task, outer, context, trace_id)
+            return
+        self._begin_checked(task, outer, context, parent, parent.trace_id)
+
+    def _begin_root(self, task: TaskView, outer: Context, context: Context, trace_id: int) -> None:
+        if self._global and self._void:
+            now = trace.get_tracer_provider()
+            if now is not self._provider:
+                self._resolve(now)
+        sdk = self._sdk
+        if sdk is not None and not self._fast_ids:
+            trace_id = sdk.generator.generate_trace_id()
+        self._begin_checked(task, outer, context, None, trace_id or 1)
+
+    def _begin_checked(
+        self,
+        task: TaskView,
+        outer: Context,
+        context: Context,
+        parent: SpanContext | None,
+        trace_id: int,
+    ) -> None:
+        sdk = self._sdk
+        if parent is None:
+            flags, state = self._flags, None
+        else:
+            flags = _RANDOM if parent.trace_flags & TraceFlags.RANDOM_TRACE_ID else _PLAIN
+            state = parent.trace_state
+        if self._void:
+            self._drop(task, outer, context, trace_id, 0, flags, state)
+            return
+        name = f"invoke_agent {task.agent_id}"
+        attributes: dict[str, AttributeValue] = {
+            OPERATION: INVOKE_AGENT,
+            PROVIDER: self.provider_name,
+            AGENT_ID: task.agent_id,
+            AGENT_NAME: task.agent_id,
+            TASK_TYPE: task.task_type,
+            TASK_ID: task.id,
+            GENERATION: task.generation,
+            ATTEMPT: task.attempt,
+        }
+        if sdk is None:  # somebody else's provider: it decides while it starts the span
+            span = self._tracer.start_span(name, context, SpanKind.INTERNAL, attributes)
+            found = span.get_span_context()
+            if not found.is_valid:
+                self._drop(task, outer, context, trace_id, 0, flags, state)
+                return
+            self._keep(task, outer, context, span, found)
+            return
+        result = sdk.decide(context, parent, trace_id, name, attributes)
+        span_id = getrandbits(64) or 1 if self._fast_ids else sdk.generator.generate_span_id()
+        if result.decision is sdk.dropped:
+            self._drop(task, outer, context, trace_id, span_id, flags, result.trace_state)
+            return
+        span = sdk.start(name, context, trace_id, span_id, result)
+        if span.is_recording():
+            self._keep(task, outer, context, span, span.get_span_context())
+        else:  # a configurator has switched our scope off
+            self._drop(task, outer, context, trace_id, span_id, flags, state)
+
+    def _drop(  # noqa: PLR0917 - six facts, no more, on the way of every task
+        self,
+        task: TaskView,
+        outer: Context,
+        context: Context,
+        trace_id: int,
+        span_id: int,
+        flags: TraceFlags,
+        state: TraceState | None,
+    ) -> None:
+        span = _new(_Unsampled)
+        span.trace_id = task.trace_id = trace_id
+        span.span_id = task.span_id = span_id or getrandbits(64) or 1
+        span.flags = flags
+        span.state = state
+        span.outer = outer
+        span.here = here = _Here({**context, _KEY: span})
+        task.sampled = False
+        task.span = span
+        self._set(here)
+
+    def _keep(
+        self, task: TaskView, outer: Context, context: Context, span: Span, found: SpanContext
+    ) -> None:
+        here = _Here({**context, _KEY: span})
+        task.trace_id = found.trace_id
+        task.span_id = found.span_id
+        task.sampled = found.trace_flags.sampled
+        task.span = _Recorded(span, here, outer)
+        self._set(here)
+        self._in_flight.setdefault(task.agent_id, {})[task.id] = span
+
+    def _end_recorded(self, task: TaskView, span: Span) -> None:
+        mine = self._in_flight.get(task.agent_id)
+        if mine is not None:
+            mine.pop(task.id, None)
+        outcome = task.outcome
+        if outcome != SUCCEEDED:
+            span.set_attribute(OUTCOME, OUTCOMES[outcome])
+            if outcome not in _FINE:
+                self._incidents.failed(task, span)
+                self._blame(span, task.error_type or OUTCOMES[outcome], task.error)
+        span.end()
+
+    def _blame(self, span: Span, error_type: str, error: BaseException | None) -> None:
+        span.set_attribute(ERROR_TYPE, error_type)
+        description = error_type
+        if error is not None:
+            event = place(error)
+            if self.messages:
+                event["exception.message"] = description = message_of(error)
+            span.add_event("exception", event)
+        span.set_status(StatusCode.ERROR, description)
+
+    # -- incidents and the host's own spans -------------------------------------------------------
+
+    def event(self, event: Event) -> None:
+        """Tell a change of state: see :class:`fleetmon.telemetry.incidents.Incidents`."""
+        self._incidents.event(event)
+
+    def ids(self, agent_id: str, task_id: int) -> tuple[int, int]:
+        """Return trace and span id of a sampled task in flight or of the agent's last failed one.
+
+        (0, 0) if neither is known: tasks that are not sampled are not kept track of.
+        """
+        found = self._incidents.context_of(agent_id, task_id)
+        return (0, 0) if found is None else (found.trace_id, found.span_id)
+
+    def _start_own(
+        self, name: str, attributes: dict[str, Any], links: list[Link], start_time: int
+    ) -> Span | None:
+        """Start a root span beside the tasks; ``None`` if the sampler drops it."""
+        context = Context()
+        sdk = self._sdk
+        if self._void:
+            return None
+        if sdk is None:
+            return self._tracer.start_span(
+                name, context, SpanKind.INTERNAL, attributes, links, start_time
+            )
+        trace_id = sdk.generator.generate_trace_id()
+        result = sdk.decide(context, None, trace_id, name, attributes, links)
+        if result.decision is sdk.dropped:
+            return None
+        span_id = sdk.generator.generate_span_id()
+        return sdk.start(
+            name, context, trace_id, span_id, result, links=links, start_time=start_time
+        )
+
+    @contextmanager
+    def span(self, name: str, /, **attributes: AttributeValue) -> Iterator[Span]:
+        """Trace a block as a child of the current task: ``with tracer.span("ryot_inference"):``.
+
+        An exception marks the span as failed and goes on; a cancel does not mark it.
+        """
+        with self._tracer.start_as_current_span(
+            name, attributes=attributes, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                yield span
+            except Exception as error:
+                self._blame(span, type(error).__qualname__, error)
+                raise
+
+    @contextmanager
+    def tool(self, name: str, /, **attributes: AttributeValue) -> Iterator[Span]:
+        """Trace the call of a tool: a span ``execute_tool {name}``, otherwise as :meth:`span`."""
+        conventions: dict[str, Any] = {OPERATION: EXECUTE_TOOL, TOOL_NAME: name}
+        with self.span(f"{EXECUTE_TOOL} {name}", **conventions, **attributes) as span:
+            yield span

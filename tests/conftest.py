@@ -1,0 +1,29 @@
+"""Fixtures for the whole suite: which loop an async test runs on, and the virtual clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fleetmon.testing import VIRTUAL_ASYNCIO, current_clock
+
+if TYPE_CHECKING:
+    from fleetmon.testing import VirtualClock
+
+
+@pytest.fixture
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Stock asyncio, or what the markers `virtual_time` and `uvloop` ask for."""
+    if request.node.get_closest_marker("virtual_time"):
+        return VIRTUAL_ASYNCIO
+    if request.node.get_closest_marker("uvloop"):
+        uvloop = pytest.importorskip("uvloop", reason="the extra uvloop is not installed")
+        return "asyncio", {"loop_factory": uvloop.new_event_loop}
+    return "asyncio", {}
+
+
+@pytest.fixture
+async def clock() -> VirtualClock:
+    """The virtual clock of the test's loop; needs the marker `virtual_time`."""
+    return current_clock()
