@@ -22,7 +22,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 
 class _Commander(Protocol):
-    async def command(  # noqa: D102
+    async def command(
         self,
         name: str,
         agent_id: str,

@@ -198,7 +198,9 @@ class RemoteError(FleetmonError):
 
 
 def _remote_error(text: str, type_name: str, traceback: str) -> RemoteError:
-    return RemoteError(text.removeprefix(f"{type_name}: "), type_name=type_name, traceback=traceback)
+    return RemoteError(
+        text.removeprefix(f"{type_name}: "), type_name=type_name, traceback=traceback
+    )
 
 
 class NotRunningError(FleetmonError, RuntimeError):

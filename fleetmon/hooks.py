@@ -21,7 +21,6 @@ class TaskView(Protocol):
         task_type: as the caller named it (the bounded label is ``slot.task_type``).
         generation: the incarnation that works on it.
         attempt: 1 for the first delivery.
-        parent: the enclosing task of another (or the same) agent, if any.
         origin: OpenTelemetry context of the submitter, captured by :meth:`TaskTracer.capture` when
             the task crossed a mailbox; ``None`` when the current context is the right parent.
         started_at: supervisor's clock in seconds.
@@ -40,13 +39,17 @@ class TaskView(Protocol):
     task_type: str
     generation: int
     attempt: int
-    parent: TaskView | None
     origin: Any
     started_at: float
     ended_at: float
     outcome: int
     error_type: str
     error: BaseException | None
+
+    @property
+    def parent(self) -> TaskView | None:
+        """The enclosing task of another (or the same) agent, if any."""
+
     trace_id: int
     span_id: int
     sampled: bool
@@ -56,7 +59,7 @@ class TaskView(Protocol):
 class TaskTracer(Protocol):
     """Turns tasks into spans."""
 
-    def capture(self) -> Any:  # noqa: ANN401 - an opaque context of the tracing library
+    def capture(self) -> Any:
         """Return the submitter's context, to become ``task.origin``; ``None`` if there is none."""
 
     def begin(self, task: TaskView) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -79,7 +80,7 @@ class Metrics(Part):
     @field_validator("buckets")
     @classmethod
     def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value or any(b <= a for a, b in zip(value, value[1:], strict=False)):
+        if not value or any(b <= a for a, b in pairwise(value)):
             msg = "buckets must rise strictly and not be empty"
             raise ValueError(msg)
         if value[-1] == float("inf") or value[0] <= 0:

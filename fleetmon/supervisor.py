@@ -10,9 +10,9 @@ from fleetmon.agent import Agent
 from fleetmon.errors import NotRunningError, SpecError, TaskRefusedError
 from fleetmon.events import Event, EventKind
 from fleetmon.policy.explain import Explanation, worst_case
-from fleetmon.policy.transitions import Actual, Command, Desired
-from fleetmon.results import Accepted, CommandResult, Rejected, ShutdownReport
-from fleetmon.runtime import shutdown
+from fleetmon.policy.transitions import Actual, Command
+from fleetmon.results import Accepted, CommandResult, ShutdownReport
+from fleetmon.runtime import commands, shutdown
 from fleetmon.runtime.fleet import OBSERVED, OWNED, Fleet, default_clock
 from fleetmon.runtime.scan import scan
 from fleetmon.runtime.watchdog import Watchdog
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from fleetmon.policy.classify import Verdict
     from fleetmon.roster import Roster
     from fleetmon.runtime.bus import EventStream, Subscription
-    from fleetmon.runtime.core import AgentCore
     from fleetmon.snapshot import DeadLetter, FleetSnapshot
     from fleetmon.telemetry.app import ASGIApp
     from fleetmon.telemetry.collector import FleetCollector
@@ -225,8 +224,9 @@ class Supervisor:
         Args:
             agent_id: its id, a label value.
             factory: class or callable, synchronous or not, called without arguments for every
-                incarnation. Its product is a plain callable (called with the payload), or an object
-                with any of ``start()``, ``serve(agent)``, ``handle(task)``, ``probe()``, ``stop()``.
+                incarnation. Its product is a plain callable (called with the payload), or an
+                object with any of ``start()``, ``serve(agent)``, ``handle(task)``, ``probe()`` and
+                ``stop()``.
             spec: how it is run and kept alive; the settings' ``defaults`` otherwise.
             failed: tells from a result that the task failed without raising.
 
@@ -301,9 +301,7 @@ class Supervisor:
     @property
     def agents(self) -> tuple[Agent, ...]:
         """All agents, declared ones included, in order of registration."""
-        return tuple(
-            Agent(self, c) for c in tuple(self._fleet.cores.values()) if not c.removed
-        )
+        return tuple(Agent(self, c) for c in tuple(self._fleet.cores.values()) if not c.removed)
 
     async def remove(self, agent_id: str, *, reason: str = "", actor: str = "") -> None:
         """Stop an agent, bounded, and let it go; its counters stay on the metrics.
@@ -312,7 +310,7 @@ class Supervisor:
             UnknownAgentError: there is none of that name.
         """
         core = self._fleet.find(agent_id)
-        self._audit(core, "remove", actor, reason, "accepted")
+        commands.audit(core, "remove", actor, reason, "accepted")
         core.machine.command(Command.STOP)
         while core.machine.actual is not Actual.STOPPED:
             await core.machine.change()
@@ -352,11 +350,7 @@ class Supervisor:
             SpecError: there is no such command.
         """
         fleet = self._fleet
-        try:
-            wanted = Command(name)
-        except ValueError:
-            msg = f"no command {name!r}; there are {', '.join(Command)}"
-            raise SpecError(msg, field="command", value=name) from None
+        wanted = commands.named(name)
         core = fleet.find(agent_id)
         if threading.get_ident() != fleet.thread:
             again = self.command(
@@ -369,46 +363,12 @@ class Supervisor:
                 generation=generation,
             )
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(again, fleet.loop))
-        result = self._apply(core, wanted, generation)
-        self._audit(core, name, actor, reason, type(result).__name__.lower())
-        if not wait or not isinstance(result, Accepted):
-            return result
-        settled = True
-        try:
-            async with asyncio.timeout(timeout):
-                while not _come_about(core, wanted):
-                    if _cannot(core, wanted):
-                        settled = False
-                        break
-                    await core.machine.change()
-        except TimeoutError:
-            settled = False
-        return Accepted(name, core.agent_id, core.numbers.lifecycle, settled)
-
-    def _apply(self, core: AgentCore, wanted: Command, generation: int | None) -> CommandResult:
-        label = core.numbers.lifecycle
-        if core.removed or core.mode == "declared":
-            return Rejected(
-                wanted.value, core.agent_id, label, "it has not been added; add() or attach() it"
-            )
-        if not self._fleet.accepting:
-            return Rejected(
-                wanted.value, core.agent_id, label, f"the fleet is {self._fleet.phase}"
-            )
-        if generation is not None and generation != core.generation:
-            return Rejected(
-                wanted.value,
-                core.agent_id,
-                label,
-                f"generation is {core.generation}, not {generation}; look again",
-            )
-        return core.machine.command(wanted)
-
-    def _audit(self, core: AgentCore, name: str, actor: str, reason: str, result: str) -> None:
-        core.event(
-            EventKind.COMMAND,
-            {"command": name, "actor": actor, "reason": reason, "result": result},
+        result = commands.apply(
+            fleet, core, wanted, actor=actor, reason=reason, generation=generation
         )
+        if wait and isinstance(result, Accepted):
+            return await commands.outcome(core, wanted, timeout)
+        return result
 
     async def start(self, agent_id: str, **how: Any) -> CommandResult:
         """Start an agent; arguments as :meth:`command`."""
@@ -460,7 +420,9 @@ class Supervisor:
             return worst_case(self._fleet.find(policy).spec)
         return worst_case(policy)
 
-    def subscribe(self, callback: Callable[[Event], object], *, limit: int = 10_000) -> Subscription:
+    def subscribe(
+        self, callback: Callable[[Event], object], *, limit: int = 10_000
+    ) -> Subscription:
         """Call ``callback`` with every event from now on, in a thread of its own.
 
         One that raises, blocks or lags harms only itself; see ``lost`` and ``errors``.
@@ -514,9 +476,7 @@ class Supervisor:
         """Return an ASGI application with ``/metrics``, ``/healthz`` and ``/readyz``, to mount."""
         from fleetmon.telemetry.app import metrics_app
 
-        return metrics_app(
-            self._fleet, registry=self._registry, cache=self.settings.metrics.cache
-        )
+        return metrics_app(self._fleet, registry=self._registry, cache=self.settings.metrics.cache)
 
     @property
     def metrics_url(self) -> str:
@@ -525,30 +485,6 @@ class Supervisor:
             msg = "metrics are not served; set settings.metrics.listen to HOST:PORT"
             raise NotRunningError(msg)
         return f"{self._server.url}/metrics"
-
-
-def _come_about(core: AgentCore, wanted: Command) -> bool:
-    actual = core.machine.actual
-    if wanted in (Command.START, Command.RESTART, Command.RESUME):
-        return actual is Actual.RUNNING and not core.machine.fault
-    if wanted is Command.RESET:
-        return actual is not Actual.RECOVERING and actual is not Actual.QUARANTINED
-    if wanted in (Command.STOP, Command.DRAIN):
-        return actual is Actual.STOPPED
-    if wanted is Command.QUARANTINE:
-        return actual is Actual.QUARANTINED
-    return True
-
-
-def _cannot(core: AgentCore, wanted: Command) -> bool:
-    # somebody else wants something else by now, or it has come to rest elsewhere
-    actual = core.machine.actual
-    if wanted in (Command.START, Command.RESTART, Command.RESUME, Command.RESET):
-        return core.machine.desired is not Desired.RUN or actual in (
-            Actual.QUARANTINED,
-            Actual.STOPPED,
-        )
-    return core.machine.desired is Desired.RUN
 
 
 async def _finish(work: asyncio.Future[Any]) -> None:

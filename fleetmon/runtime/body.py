@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fleetmon.runtime import pull
 from fleetmon.runtime.task import Task
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ class Body:
     """
 
     __slots__ = ("_incarnation", "agent_id", "generation")
+
+    agent_id: str
+    generation: int
 
     def __init__(self, incarnation: Incarnation) -> None:
         """Belong to one incarnation."""
@@ -68,9 +72,9 @@ class _Pull:
         work = self._incarnation.core.work
         task, self._open = self._open, None
         if task is not None:
-            work.settle_pulled(self._incarnation, task, None, None)
-        following: Any = await work.pull(self._incarnation)
+            pull.settle(work, self._incarnation, task, None, None)
+        following = await pull.take(work, self._incarnation)
         if following is None:
             raise StopAsyncIteration
         self._open = following
-        return self._open  # type: ignore[return-value]
+        return self._open

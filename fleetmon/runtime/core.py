@@ -15,6 +15,7 @@ from fleetmon.numbers import AgentNumbers
 from fleetmon.policy.failing import FailureRate
 from fleetmon.policy.health import health, lifecycle
 from fleetmon.policy.transitions import Actual, Desired
+from fleetmon.runtime import judge
 from fleetmon.runtime.machine import Machine
 from fleetmon.runtime.work import Work
 from fleetmon.snapshot import AgentSnapshot, Condition, LapseRecord, TaskSnapshot
@@ -218,7 +219,7 @@ class AgentCore:
             self.heartbeat_same_since = now
         self.heartbeat_at = now
         if self.attention:
-            self.fleet.post(self.machine.progressed, generation, None)
+            self.fleet.post(judge.progressed, self, generation, None)
 
     def snapshot(self, now: float) -> AgentSnapshot:
         """Return a picture of this agent, from any thread."""

@@ -228,7 +228,7 @@ class Fleet:
     ) -> AgentCore:
         if len(self.cores) >= self.settings.metrics.agents:
             msg = (
-                f"agent {agent_id!r} would be number {len(self.cores) + 1}; settings.metrics.agents "
+                f"agent {agent_id!r} would be number {len(self.cores) + 1}, but metrics.agents "
                 f"admits {self.settings.metrics.agents}: raise it or reuse ids"
             )
             raise SpecError(msg, field="metrics.agents", value=self.settings.metrics.agents)

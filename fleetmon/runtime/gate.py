@@ -1,4 +1,4 @@
-"""Who may recover now: at most so many at a time, spread out, and one alone after a shared cause."""
+"""Who may recover now: so many at a time, spread out, and one alone after a shared cause."""
 
 from __future__ import annotations
 

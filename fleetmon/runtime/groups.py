@@ -7,13 +7,14 @@ stopped again and the whole counts as one failed attempt of the agent that lapse
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from fleetmon.policy.strategy import DependencyGraph
 from fleetmon.policy.transitions import Actual, Desired
 
 if TYPE_CHECKING:
+    import asyncio
+
     from fleetmon.runtime.core import AgentCore
     from fleetmon.runtime.fleet import Fleet
 
@@ -47,7 +48,9 @@ class Groups:
         )
         return True
 
-    async def _restart(self, core: AgentCore, members: list[AgentCore], delay: float) -> None:
+    async def _restart(  # noqa: C901 - one procedure, told in order
+        self, core: AgentCore, members: list[AgentCore], delay: float
+    ) -> None:
         for member in reversed(members):
             member.machine.hold()
             await self._until(member, _DOWN)

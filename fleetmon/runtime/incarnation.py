@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleetmon.errors import FleetmonError
 from fleetmon.events import EventKind
+from fleetmon.runtime import pull, verification
 from fleetmon.runtime.body import Body
 from fleetmon.runtime.executors.auto import make_executor
 from fleetmon.runtime.task import running_aio_task
@@ -68,7 +69,7 @@ class Incarnation:
         """Make a life that has not begun."""
         self.core = core
         self.agent_id = core.agent_id
-        self.generation = core.generation
+        self.generation: int = core.generation
         factory = core.factory
         assert factory is not None  # noqa: S101 - owned agents have one; see Fleet.add
         self.handle = Body(self)
@@ -96,7 +97,7 @@ class Incarnation:
         self._deadline = fleet.call_later(self.core.spec.deadlines.start, self._start_late)
         self._life = fleet.loop.create_task(self._live())
 
-    async def _live(self) -> None:
+    async def _live(self) -> None:  # noqa: C901 - one life, told in order
         core = self.core
         executor = self.executor
         error: BaseException | None = None
@@ -113,7 +114,7 @@ class Incarnation:
                 error.__cause__ = cancelled
         except BaseException as raised:  # noqa: BLE001 - an agent may raise whatever it likes
             error = raised
-        self._give_back_pulled(lapse=not self.ending)
+        pull.give_back(core.work, self, lapse=not self.ending)
         if not self.started:
             executor.kill()  # never came up: nothing to ask politely
         elif self._needs_stop():
@@ -148,18 +149,14 @@ class Incarnation:
         return closing
 
     def _needs_stop(self) -> bool:
-        executor = getattr(self.executor, "chosen", self.executor)
-        return executor.kind != "inline" or executor.surface.stop is not None
+        executor: Any = getattr(self.executor, "chosen", self.executor)
+        return bool(executor.kind != "inline" or executor.surface.stop is not None)
 
     def _noted(self, error: BaseException) -> None:
         if not isinstance(error, asyncio.CancelledError):
             self.core.event(
                 EventKind.LATE_RESULT, {"what": "stop()", "error": type(error).__qualname__}
             )
-
-    def _give_back_pulled(self, *, lapse: bool) -> None:
-        for task in tuple(self.pulled.values()):
-            self.core.work.give_back(self, task, lapse=lapse)
 
     # -- its end ---------------------------------------------------------------------------------
 
@@ -183,7 +180,7 @@ class Incarnation:
         life = self._life
         if life is None or life.done() or life is running_aio_task():
             self._arm_deadline()
-        elif self.core.work.wake_pullers(self):
+        elif pull.wake(self.core.work):
             # it waits for work: let it leave by itself first
             half = self.core.spec.deadlines.stop / 2
             self._deadline = self.core.fleet.call_later(half, self._end_harder)
@@ -251,8 +248,8 @@ class Incarnation:
         core = self.core
         self._probe = core.fleet.loop.create_task(self._ask(core.spec.deadlines.probe, delay))
 
-    async def _ask(self, timeout: float, delay: float) -> None:
-        machine = self.core.machine
+    async def _ask(self, timeout: float, delay: float) -> None:  # noqa: ASYNC109 - it is bounded
+        core = self.core
         own = self.executor.has_probe
         error: BaseException | None = None
         try:
@@ -266,9 +263,9 @@ class Incarnation:
         if self.ending or self._over:
             return
         if own or error is not None:
-            machine.probe_result(self, error)
+            verification.probe_result(core, self, error)
         else:
-            machine.alive(self)
+            verification.alive(core, self)
 
     # -- what its executor reports ---------------------------------------------------------------
 
@@ -284,11 +281,11 @@ class Incarnation:
 
     async def next_task(self) -> Task | None:
         """The next task for a body in a worker process."""
-        return await self.core.work.pull(self)
+        return await pull.take(self.core.work, self)
 
     def settle(self, task: Any, result: Any, error: BaseException | None) -> None:
         """The outcome of a task that a body in a worker process had taken."""
-        self.core.work.settle_pulled(self, task, result, error)
+        pull.settle(self.core.work, self, task, result, error)
 
     def died(self, error: WorkerDiedError) -> None:
         """The worker has ended by itself."""

@@ -25,18 +25,18 @@ from fleetmon.policy.transitions import (
     settle,
 )
 from fleetmon.results import Accepted, CommandResult, NoOp, Rejected
-from fleetmon.runtime.task import ENDED
+from fleetmon.runtime import verification
 from fleetmon.snapshot import LapseRecord
 
 if TYPE_CHECKING:
     import asyncio
+    from typing import TypeAlias
 
     from fleetmon.runtime.core import AgentCore
     from fleetmon.runtime.incarnation import Incarnation
     from fleetmon.runtime.observed import ObservedIncarnation
-    from fleetmon.runtime.task import Task
 
-    AnyIncarnation = Incarnation | ObservedIncarnation
+    AnyIncarnation: TypeAlias = Incarnation | ObservedIncarnation
 
 _ALIVE = frozenset((Actual.STARTING, Actual.RECOVERING, Actual.RUNNING, Actual.PROBING))
 _FROM_PROGRESS = ("suspect", "stalled", "throttled", "blocked_loop")
@@ -61,8 +61,6 @@ class Machine:
         "_restarting",
         "_retry_after",
         "_timer",
-        "_verify_blocked",
-        "_verify_timer",
         "_waiters",
         "_window",
         "actual",
@@ -75,6 +73,8 @@ class Machine:
         "retry_at",
         "streak",
         "verified_at",
+        "verify_blocked",
+        "verify_timer",
     )
 
     def __init__(self, core: AgentCore) -> None:
@@ -91,8 +91,8 @@ class Machine:
         self.first: asyncio.Future[None] | None = None
         self._window = RestartWindow(core.spec.intensity.max_restarts, core.spec.intensity.period)
         self._timer: asyncio.TimerHandle | None = None
-        self._verify_timer: asyncio.TimerHandle | None = None
-        self._verify_blocked = 0.0
+        self.verify_timer: asyncio.TimerHandle | None = None
+        self.verify_blocked = 0.0
         self._attempting = False
         self._exhausted = False
         self._permanent = False
@@ -251,86 +251,6 @@ class Machine:
         self.incarnation = None
         self.fact(Fact.ENDED)
 
-    def progressed(self, generation: int, task: Task | None) -> None:
-        """Take progress: it verifies a recovery and clears what only lack of progress raised."""
-        core = self.core
-        if generation != core.generation:
-            return
-        if task is None or task.state == ENDED:
-            core.clear_condition("stalled")
-        core.clear_condition("suspect")
-        if self.actual is Actual.RECOVERING and self.incarnation and self.incarnation.started:
-            self._verified("progress")
-        elif self.actual is Actual.QUARANTINED and core.mode == "observed" and task is not None:
-            self._self_recovered()
-        self._attend()
-
-    def succeeded(self, task: Task) -> None:
-        """A task succeeded while that mattered."""
-        core = self.core
-        if task.generation != core.generation:
-            return
-        core.failures_in_row = 0
-        core.clear_condition(*_FROM_PROGRESS)
-        if core.condition("failing") is not None:
-            core.work.review_failing()
-        self.progressed(task.generation, task)
-        core.work.check_drained()
-
-    def task_failed(self, task: Task, verdict: Verdict | None) -> None:
-        """A task failed: booked already; here it may colour the agent or be a lapse."""
-        core = self.core
-        said = describe(task.error) if task.error is not None else task.error_type
-        core.event(
-            EventKind.TASK_FAILED,
-            {
-                "task_type": task.slot.task_type,
-                "error_type": task.error_type,
-                "error": type(task.error).__qualname__ if task.error is not None else "",
-            },
-            task.id,
-        )
-        core.work.check_drained()
-        if task.generation != core.generation or self.actual not in _ALIVE:
-            return
-        core.work.review_failing(failed=True)
-        if verdict is not None and verdict.fatal:
-            self.lapse(f"fatal error: {said}", task.error_type, task.error, verdict)
-            return
-        if verdict is not None and verdict.kind == "throttled":
-            core.throttled_until = core.now() + max(5.0, verdict.retry_after)
-            core.raise_condition("throttled", f"asked to slow down: {said}")
-            return
-        if verdict is not None and verdict.kind == "permanent":
-            return  # the task is at fault, not the agent
-        core.failures_in_row += 1
-        core.attention = True
-        limit = core.spec.max_consecutive_failures
-        if limit is not None and core.failures_in_row >= limit:
-            self.lapse(f"{limit} failures in a row, last: {said}", task.error_type, task.error)
-
-    def hung(self, task: Task, limit: str) -> None:
-        """A task crossed its soft or its hard limit, or survived its cancellation."""
-        core = self.core
-        if task.state == ENDED or task.fenced or task.generation != core.generation:
-            return
-        seconds = core.now() - task.started_at
-        name = f"task {task.id} ({task.slot.task_type})"
-        core.event(
-            EventKind.TASK_HUNG,
-            {"task_type": task.slot.task_type, "seconds": round(seconds, 3), "limit": limit},
-            task.id,
-        )
-        if limit == "soft":
-            core.raise_condition("suspect", f"{name}: no progress for a while")
-        elif limit == "survived":
-            self.lapse(f"{name} survived its cancellation", "hang")
-        elif core.mode == "owned" and task.incarnation is not None and task.aio is not None:
-            core.work.cancel(task, "hang")
-        else:
-            core.numbers.fail("hang")
-            self.lapse(f"{name} ran for {seconds:.0f} s, beyond its hard limit", "hang")
-
     def drained(self) -> None:
         """Nothing waits and nothing is in flight."""
         if self.desired is Desired.DRAINED and self.actual is Actual.RUNNING:
@@ -401,7 +321,7 @@ class Machine:
             else:
                 self._start("probe" if self.actual is Actual.PROBING else "recovery")
         elif act is Act.VERIFY:
-            self._arm_verify()
+            verification.arm(core)
         elif act is Act.DECIDE:
             self._decide()
         elif act is Act.RESOLVE:
@@ -609,9 +529,9 @@ class Machine:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._verify_timer is not None:
-            self._verify_timer.cancel()
-            self._verify_timer = None
+        if self.verify_timer is not None:
+            self.verify_timer.cancel()
+            self.verify_timer = None
         if self.retry_at is not None:
             self.retry_at = None
             self.core.fleet.recovery.withdraw(self.core)
@@ -621,84 +541,32 @@ class Machine:
         if self.desired is Desired.DRAINED and self.actual is Actual.RUNNING:
             self.fact(Fact.DRAINED)  # END cancels what is still in flight
 
-    # -- verification ----------------------------------------------------------------------------
-
-    def _arm_verify(self) -> None:
+    def verified(self, by: str) -> None:
+        """The agent is well again; ``by`` is ``progress``, ``probe`` or ``alive``."""
         core = self.core
-        incarnation = self.incarnation
-        core.attention = True
-        if self.actual is Actual.PROBING:
-            if incarnation is not None and incarnation.has_probe:
-                incarnation.probe(core.spec.quarantine.probe_timeout)
-            else:  # the start was the probe
-                self.fact(Fact.PROBE_PASSED)
-            return
-        core.event(EventKind.RECOVERING, {})
-        verify = core.spec.verify
-        if incarnation is None or incarnation.verifiable:
-            self._verify_blocked = core.fleet.blocked_total
-            self._verify_timer = core.fleet.call_later(verify.timeout, self._unverified)
-        if incarnation is not None and incarnation.has_probe:
-            incarnation.probe(core.spec.deadlines.probe)
-        elif incarnation is not None and incarnation.verifiable:
-            incarnation.ping(verify.idle_after)
-
-    def probe_result(self, incarnation: AnyIncarnation, error: BaseException | None) -> None:
-        """A probe of this incarnation, asked for by verification, has passed or failed."""
-        if incarnation is not self.incarnation:
-            return
-        if error is None:
-            if self.actual is Actual.PROBING:
-                self.fact(Fact.PROBE_PASSED)
-            elif self.actual is Actual.RECOVERING:
-                self._verified("probe")
-        elif self.actual in (Actual.PROBING, Actual.RECOVERING):
-            self.core.event(EventKind.PROBE_FAILED, {"error": type(error).__qualname__})
-            self.lapse("its probe failed", "probe_failed", error, count=True)
-
-    def alive(self, incarnation: AnyIncarnation) -> None:
-        """Idle but alive: its executor answered; enough when there is neither traffic nor probe."""
-        if incarnation is self.incarnation and self.actual is Actual.RECOVERING:
-            self._verified("alive")
-
-    def _unverified(self) -> None:
-        self._verify_timer = None
-        if self.actual is not Actual.RECOVERING:
-            return
-        forgiven = self.core.fleet.blocked_total - self._verify_blocked
-        self._verify_blocked += forgiven
-        if forgiven > 0:  # the loop was blocked meanwhile: that time does not count
-            self._verify_timer = self.core.fleet.call_later(forgiven, self._unverified)
-            return
-        core = self.core
-        core.event(EventKind.VERIFY_FAILED, {"seconds": core.spec.verify.timeout})
-        core.numbers.fail("probe_failed")
-        self._lapse("no progress after the restart", "probe_failed", None, None, permanent=False)
-        self.fact(Fact.UNVERIFIED)
-
-    def _verified(self, by: str) -> None:
-        core = self.core
-        if self._verify_timer is not None:
-            self._verify_timer.cancel()
-            self._verify_timer = None
+        self._disarm()
         self.fault = False
         self._from_quarantine = False
         self.verified_at = core.now()
         self._close_attempt(verified=True)
         core.event(EventKind.VERIFIED, {"by": by})
         self.fact(Fact.VERIFIED)
-        self._attend()
         core.work.dispatch()
         if self.desired is not Desired.RUN:
             self._act(settle(self.desired, self.actual, commanded=False))
             self._changed()
 
-    def _self_recovered(self) -> None:
-        # the host's own agent works again although nobody probed it: as good as a passed probe
-        if self.desired is Desired.RUN:
-            self._disarm()
-            self.actual = Actual.PROBING
-            self._start("progress")
+    def unverified(self) -> None:
+        """Nothing newer than the restart came in time: a failed attempt."""
+        self._lapse("no progress after the restart", "probe_failed", None, None, permanent=False)
+        self.fact(Fact.UNVERIFIED)
+
+    def self_recovered(self) -> None:
+        """A quarantined agent of the host's works again, unasked: as good as a passed probe."""
+        self._disarm()
+        self.actual = Actual.PROBING
+        self._start("progress")
+        self._changed()
 
     # -- small things ----------------------------------------------------------------------------
 
@@ -711,7 +579,8 @@ class Machine:
             return 0
         return self.streak
 
-    def _attend(self) -> None:
+    def attend(self) -> None:
+        """Say whether ends of tasks and signs of life matter just now."""
         core = self.core
         core.attention = bool(
             core.failures_in_row
@@ -721,7 +590,7 @@ class Machine:
         )
 
     def _changed(self) -> None:
-        self._attend()
+        self.attend()
         self.core.publish()
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:

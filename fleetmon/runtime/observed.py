@@ -11,6 +11,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from fleetmon.errors import FleetmonError
+from fleetmon.runtime import verification
 from fleetmon.runtime.product import kind_of
 from fleetmon.runtime.threads import run_in_daemon
 
@@ -27,6 +28,8 @@ class ObservedIncarnation:
 
     has_handle = False
     leaks = 0
+    fast_call = None
+    takes_payload = False
 
     def __init__(self, core: AgentCore) -> None:
         """Make a life that has not begun."""
@@ -101,7 +104,7 @@ class ObservedIncarnation:
         except Exception as raised:  # noqa: BLE001 - whatever it raises is its answer
             error = raised
         if not self.ending:
-            self._core.machine.probe_result(self, error)
+            verification.probe_result(self._core, self, error)
 
     def ping(self, delay: float) -> None:
         """``recover`` returned: after ``delay`` seconds without a lapse that has to be enough."""
@@ -109,7 +112,7 @@ class ObservedIncarnation:
 
     def _quiet(self) -> None:
         if not self.ending:
-            self._core.machine.alive(self)
+            verification.alive(self._core, self)
 
     def end(self) -> None:
         """Move the fence; the host's work goes on as the host likes."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fleetmon.events import EventKind
 from fleetmon.policy.hangs import assess
 from fleetmon.policy.transitions import Actual, Desired
+from fleetmon.runtime import judge
 
 if TYPE_CHECKING:
     from fleetmon.runtime.core import AgentCore
@@ -42,20 +43,20 @@ def _look_at_task(core: AgentCore, task: Task, live: float) -> None:
     if task.cancel_at:
         if not task.fenced and live - task.cancel_live > limits.cancel_grace:
             task.cancel_live = live  # once for each grace
-            core.fleet.post(core.machine.hung, task, "survived")
+            core.fleet.post(judge.hung, core, task, "survived")
         return
     progress = task.progress_at
     beat = core.heartbeat_at - core.fleet.blocked_total
     verdict = assess(limits, live - task.live_at, live - max(progress, min(beat, live)))
     if verdict == "hard" and task.reported != "hard":
         task.reported = "hard"
-        core.fleet.post(core.machine.hung, task, "hard")
+        core.fleet.post(judge.hung, core, task, "hard")
     elif verdict == "soft" and not task.reported:
         task.reported = "soft"
-        core.fleet.post(core.machine.hung, task, "soft")
+        core.fleet.post(judge.hung, core, task, "soft")
     elif not verdict and task.reported == "soft":
         task.reported = ""
-        core.fleet.post(core.machine.progressed, task.generation, None)
+        core.fleet.post(judge.progressed, core, task.generation, None)
 
 
 def _look_for_stall(core: AgentCore, live: float) -> None:

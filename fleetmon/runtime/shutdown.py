@@ -9,6 +9,7 @@ from fleetmon.events import EventKind
 from fleetmon.policy.transitions import Actual, Command, Desired
 from fleetmon.results import LeftBehind, ShutdownReport
 from fleetmon.runtime.core import OBSERVED
+from fleetmon.runtime.incarnation import Incarnation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,7 +53,7 @@ async def stop(fleet: Fleet, seconds: float) -> int:
     cancelled = 0
     deadline = fleet.now() + seconds
     live = {core.agent_id: core for core in _live(fleet)}
-    for layer in _layers(fleet, live):
+    for layer in _layers(live):
         for core in layer:
             cancelled += core.numbers.queued + core.work.running
             core.machine.command(Command.STOP)
@@ -60,12 +61,12 @@ async def stop(fleet: Fleet, seconds: float) -> int:
         await _until_down(fleet, layer, deadline)
     for core in live.values():
         incarnation = core.machine.incarnation
-        if incarnation is not None:
+        if isinstance(incarnation, Incarnation):
             incarnation.give_up()
     return cancelled
 
 
-def _layers(fleet: Fleet, live: dict[str, AgentCore]) -> Iterable[list[AgentCore]]:
+def _layers(live: dict[str, AgentCore]) -> Iterable[list[AgentCore]]:
     # agents on which no living agent depends go first; without dependencies that is all at once
     left = dict(live)
     while left:

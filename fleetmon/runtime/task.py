@@ -20,6 +20,8 @@ from fleetmon.numbers import (
     Exemplar,
     TypeNumbers,
 )
+from fleetmon.runtime import judge
+from fleetmon.runtime.phase import ENDED, RUNNING, WAITING
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from fleetmon.runtime.incarnation import Incarnation
 
 CURRENT: ContextVar[Task | None] = ContextVar("fleetmon_task", default=None)
-
-WAITING, RUNNING, ENDED = range(3)
 
 _current_task = asyncio.current_task
 
@@ -87,6 +87,7 @@ class Task:
         "parent",
         "payload",
         "progress_at",
+        "pulled",
         "reported",
         "sampled",
         "slot",
@@ -130,6 +131,7 @@ class Task:
         self.cancel_reason = ""
         self.cancel_at = 0.0
         self.fenced = False
+        self.pulled = False
         self.successor: Task | None = None
         self.reported = ""
         self.cancel_live = 0.0
@@ -158,7 +160,7 @@ class Task:
         self.note = note
         self.progress_at = core.now() - core.fleet.blocked_total
         if core.attention:
-            core.fleet.post(core.machine.progressed, self.generation, self)
+            core.fleet.post(judge.progressed, core, self.generation, self)
 
     def fail(
         self, error_type: str = "returned_failure", error: BaseException | None = None
@@ -176,7 +178,9 @@ class Task:
         """End a task that was taken with ``agent.tasks()``, successfully and with ``result``."""
         incarnation = self.incarnation
         if incarnation is not None:
-            self.core.work.settle_pulled(incarnation, self, result, None)
+            from fleetmon.runtime import pull  # it imports this module
+
+            pull.settle(self.core.work, incarnation, self, result, None)
 
     def remaining(self) -> float | None:
         """Return seconds until the deadline, ``None`` without one."""
@@ -297,16 +301,16 @@ class Task:
         """End with what the block came to; an exception goes on unchanged."""
         token = self.token
         if token is not None:
-            try:
+            try:  # noqa: SIM105 - contextlib.suppress costs more, and this is the hot path
                 CURRENT.reset(token)
-            except ValueError:  # ended in another context than it began in
+            except ValueError:
                 pass
             self.token = None
         if error is None and self.failure is None:
             self.end(SUCCEEDED)
             core = self.core
             if core.attention:
-                core.fleet.post(core.machine.succeeded, self)
+                core.fleet.post(judge.succeeded, core, self)
             return
         self.finish_observed(error)
 
@@ -365,7 +369,7 @@ class Task:
         self.error_type = error_type if error_type in core.numbers.failures else "exception"
         self.end(FAILED)
         core.numbers.fail(self.error_type, self.exemplar())
-        core.fleet.post(core.machine.task_failed, self, verdict)
+        core.fleet.post(judge.task_failed, core, self, verdict)
 
     # -- the caller's side of a submitted task ---------------------------------------------------
 

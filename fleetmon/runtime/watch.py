@@ -41,13 +41,10 @@ def watch(
     if not callable(function):
         msg = f"watch needs a callable, not {function!r}"
         raise TypeError(msg)
-    name = task_type or getattr(function, "__name__", type(function).__name__)
+    name: str = task_type or getattr(function, "__name__", "") or type(function).__name__
     wrap = {"sync": _sync, "async": _async, "gen": _gen, "asyncgen": _asyncgen}[kind_of(function)]
     wrapper: Callable[..., Any] = wrap(core, function, name, failed)
-    try:
-        functools.update_wrapper(wrapper, function)
-    except AttributeError:  # a callable object without a name
-        pass
+    functools.update_wrapper(wrapper, function)
     return wrapper
 
 
@@ -140,7 +137,10 @@ def _gen(
 
 
 def _asyncgen(
-    core: AgentCore, function: Callable[..., Any], name: str, failed: Callable[[Any], bool] | None
+    core: AgentCore,
+    function: Callable[..., Any],
+    name: str,
+    failed: Callable[[Any], bool] | None,  # noqa: ARG001 - it has no result to judge
 ) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         task = Task(core, name)

@@ -95,24 +95,23 @@ class Incidents:
         self._start = start
         self._messages = messages
         self.in_flight: dict[str, dict[int, Span]] = {}
-        self._failed: dict[str, tuple[int, Span]] = {}
+        self._failed: dict[str, tuple[int, SpanContext]] = {}
         self._open: dict[str, Span] = {}
 
-    def failed(self, task: TaskView, span: Span) -> None:
+    def failed(self, task: TaskView, context: SpanContext) -> None:
         """Remember the task as the last of its agent that failed."""
         failed = self._failed
         if len(failed) >= _AGENTS and task.agent_id not in failed:
             failed.pop(next(iter(failed), ""), None)
-        failed[task.agent_id] = (task.id, span)
+        failed[task.agent_id] = (task.id, context)
 
     def context_of(self, agent_id: str, task_id: int) -> SpanContext | None:
         """Return the span context of a task in flight or of the last failed one, if known."""
         span = self.in_flight.get(agent_id, {}).get(task_id)
-        if span is None:
-            last, span = self._failed.get(agent_id, (0, None))
-            if span is None or task_id not in (0, last):
-                return None
-        return span.get_span_context()
+        if span is not None:
+            return span.get_span_context()
+        last, context = self._failed.get(agent_id, (0, None))
+        return context if task_id in (0, last) else None
 
     def event(self, event: Event) -> None:
         """Tell one change of state."""
@@ -187,7 +186,7 @@ class Incidents:
     def _hang(self, event: Event, facts: dict[str, AttributeValue], at: int) -> None:
         hung = self.in_flight.get(event.agent_id, {}).get(event.task_id)
         if hung is not None:  # it may be abandoned, and then the recovery comes before its end
-            self._failed[event.agent_id] = (event.task_id, hung)
+            self._failed[event.agent_id] = (event.task_id, hung.get_span_context())
         seconds = event.data.get("seconds")
         since = at - int(seconds * 1e9) if isinstance(seconds, int | float) else at
         span = self._start(f"task_hung {event.agent_id}", facts, self._links(event), since)

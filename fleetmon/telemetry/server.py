@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _BACKLOG = 128
 _GRACE = 1.0  # seconds that answers under way get at close
+_LAST_PORT = 65535  # getaddrinfo takes larger ones, modulo
+_ACCEPTING = 5  # turns of the loop from accept() to connection_made()
 _START = 10.0  # seconds for the thread to come up
 _CLOSE = 3.0  # seconds for it to end
 
@@ -48,7 +50,7 @@ class MetricsServer:
             ListenError: ``listen`` is not an address.
         """
         host, colon, port = listen.rpartition(":")
-        if not colon or not host or not port.isdecimal():
+        if not colon or not host or not port.isdecimal() or int(port) > _LAST_PORT:
             raise ListenError(listen, "expected HOST:PORT, for example 127.0.0.1:9003")
         self.patience = patience
         self._app = app
@@ -179,7 +181,9 @@ class _Running:
     def run(self, sock: socket.socket) -> None:
         """Serve ``sock`` until :meth:`stop`; the body of the thread."""
         try:
-            asyncio.run(self._main(sock))
+            # a plain loop, whatever policy the host has set
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._main(sock))
         except BaseException:
             self.failed = True
             raise
@@ -200,6 +204,11 @@ class _Running:
         server = await self._loop.create_server(self._protocol, sock=sock, backlog=_BACKLOG)
         self.started.set()
         await self._stop.wait()
+        # A client just accepted has no protocol yet; CPython 3.11 loses its socket when the server
+        # is closed before it has.
+        self._loop.remove_reader(sock)
+        for _ in range(_ACCEPTING):
+            await asyncio.sleep(0)
         server.close()
         for connection in list(self.state.connections):
             connection.shutdown()  # an answer under way may still be finished

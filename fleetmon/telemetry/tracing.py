@@ -14,18 +14,9 @@ from contextlib import contextmanager
 from random import getrandbits
 from typing import TYPE_CHECKING, Any, cast
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context.context import Context
-from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
-from opentelemetry.trace import (
-    NonRecordingSpan,
-    Span,
-    SpanContext,
-    SpanKind,
-    StatusCode,
-    TraceFlags,
-)
+from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode, TraceFlags
 
 from fleetmon.numbers import CANCELLED, OUTCOMES, SUCCEEDED
 from fleetmon.telemetry.conventions import (
@@ -43,6 +34,7 @@ from fleetmon.telemetry.conventions import (
     TASK_TYPE,
     TOOL_NAME,
 )
+from fleetmon.telemetry.current import KEY, PLAIN, RANDOM, Here, live, runtime
 from fleetmon.telemetry.incidents import Incidents, place
 from fleetmon.telemetry.render import message_of
 
@@ -60,78 +52,8 @@ if TYPE_CHECKING:
 
 _LOW64 = (1 << 64) - 1
 _ALWAYS = 1 << 64
-_RANDOM = TraceFlags(TraceFlags.RANDOM_TRACE_ID)
-_PLAIN = TraceFlags(TraceFlags.DEFAULT)
 _FINE = (SUCCEEDED, CANCELLED)
-_new = object.__new__
-# The key under which a context holds its span, learnt from the public function.
-(_KEY,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())
-
-
-def _runtime() -> tuple[Callable[[], Context], Callable[[Context], object]]:
-    """Return how to read and to set the current context.
-
-    That is ``get_current`` and ``attach``; for the ordinary runtime, the two methods of the context
-    variable behind them, at a quarter of the cost. Nothing of ours is ever detached by token: a
-    task may end in another thread or context than it began in, and there a token is refused.
-    """
-    runtime = getattr(otel_context, "_RUNTIME_CONTEXT", None)
-    variable = getattr(runtime, "_current_context", None)
-    if type(runtime) is ContextVarsRuntimeContext and variable is not None:
-        return variable.get, variable.set
-    return otel_context.get_current, otel_context.attach
-
-
-class _Here(Context):
-    """The context that a task made current.
-
-    Attributes:
-        stale: the context to go by instead, when the task ended where it could not restore it.
-    """
-
-    stale: Context | None = None
-
-
-def _live(context: Context) -> Context:
-    """Return the context, or the one to go by where the task that made it has ended."""
-    while type(context) is _Here and context.stale is not None:
-        context = context.stale
-    return context
-
-
-class _Unsampled(NonRecordingSpan):
-    """The span of a task that is not sampled; made without ``__init__``, its context on demand."""
-
-    trace_id: int
-    span_id: int
-    here: _Here | None
-    outer: Context | None
-    flags: TraceFlags = _RANDOM
-    state: TraceState | None = None
-
-    def get_span_context(self) -> SpanContext:
-        """Return the ids with the decision: not sampled."""
-        return SpanContext(
-            self.trace_id,
-            self.span_id,
-            is_remote=False,
-            trace_flags=self.flags,
-            trace_state=self.state,
-        )
-
-    def __repr__(self) -> str:
-        return f"NonRecordingSpan({self.get_span_context()!r})"
-
-
-class _Recorded:
-    """What is kept of a recorded span between begin and end."""
-
-    __slots__ = ("here", "outer", "span")
-
-    def __init__(self, span: Span, here: _Here, outer: Context) -> None:
-        self.span = span
-        self.here: _Here | None = here
-        self.outer: Context | None = outer
+_new = dict.__new__
 
 
 class OTelTracer:
@@ -165,7 +87,7 @@ class OTelTracer:
         self.provider_name = provider_name
         self.messages = messages
         self._version = version
-        self._get, self._set = _runtime()
+        self._get, self._set = runtime()
         self._global = provider is None
         self._resolve(trace.get_tracer_provider() if provider is None else provider)
         self._incidents = Incidents(self._start_own, messages=messages)
@@ -180,7 +102,7 @@ class OTelTracer:
         self._void = isinstance(
             provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider
         ) or isinstance(tracer, trace.NoOpTracer)
-        self._fast_ids, self._flags = True, _RANDOM
+        self._fast_ids, self._flags = True, RANDOM
         self._drops_children = False  # tasks below one that is not sampled, without being asked
         # Roots at or above this bound are dropped without further ado; ALWAYS: look closer.
         self._root_bound = 0 if self._void and not self._global else _ALWAYS
@@ -189,7 +111,7 @@ class OTelTracer:
 
             self._sdk = SdkSpans(cast("SdkTracer", tracer))
             self._fast_ids = self._sdk.fast_ids
-            self._flags = _RANDOM if self._sdk.random else _PLAIN
+            self._flags = RANDOM if self._sdk.random else PLAIN
             if self._sdk.bounds is not None and self._fast_ids and self._sdk.random:
                 self._root_bound = self._sdk.bounds.root
                 self._drops_children = self._sdk.bounds.local_unsampled == 0
@@ -202,7 +124,7 @@ class OTelTracer:
         An empty one, too: whoever takes the task out of a mailbox may have inherited a context
         that has nothing to do with it, such as the span around the host's start.
         """
-        return _live(self._get())
+        return live(self._get())
 
     def begin(self, task: TaskView) -> None:
         """Give the task its ids, start a span if it is sampled, make its context current."""
@@ -218,11 +140,10 @@ class OTelTracer:
         # The upper half serves as the span's id: as random, and the sampler looks at the lower.
         task.span_id = span_id = trace_id >> 64 or 1
         task.sampled = False
-        task.span = span = _new(_Unsampled)
-        span.trace_id = trace_id
-        span.span_id = span_id
-        span.outer = outer
-        span.here = here = _Here({_KEY: span})
+        task.span = here = _new(Here)
+        here.trace_id = trace_id
+        here.span_id = span_id
+        here.outer = outer
         self._set(here)
 
     def end(self, task: TaskView) -> None:
@@ -231,45 +152,41 @@ class OTelTracer:
         Where that context cannot be restored, because the task ends elsewhere or out of order, it
         is marked instead, and no later task takes the ended one for its parent.
         """
-        kept = task.span
-        if kept is None:
+        here = task.span
+        if here is None:
             return
-        here = kept.here
-        if here is None:  # ended before
+        outer = here.outer
+        if outer is None:  # ended before
             return
+        here.outer = None
         if self._get() is here:
-            outer = kept.outer
-            self._set(_live(outer) if outer else outer)
+            self._set(live(outer) if outer else outer)
         else:
-            here.stale = kept.outer
-        kept.here = kept.outer = None  # a context and its span would keep each other alive
-        if type(kept) is _Recorded:
-            self._end_recorded(task, kept.span)
+            here.stale = outer
+        if task.sampled or here.span is not None:
+            self._end_recorded(task, here.span)
         elif task.outcome not in _FINE:
-            self._incidents.failed(task, kept)
+            self._incidents.failed(task, here.span_context())
 
     # -- everything else --------------------------------------------------------------------------
 
     def _begin_within(self, task: TaskView, outer: Context) -> None:
-        outer = _live(outer)
+        outer = live(outer)
         context = outer if task.origin is None else task.origin
-        span = context.get(_KEY)
-        if type(span) is _Unsampled and self._drops_children:
-            self._drop(task, outer, context, span.trace_id, 0, span.flags, span.state)
-            return
+        if type(context) is Here and context.span is None:
+            flags, state, trace_id = context.flags, context.state, context.trace_id
+            if self._drops_children:  # below a task that is not sampled: the commonest nesting
+                self._drop(task, outer, context, trace_id, 0, flags, state)
+                return
+        span = context.get(KEY)
         if span is None and task.parent is not None and task.parent.span is not None:
-            kept = task.parent.span  # the enclosing task began in another thread
-            span = kept.span if type(kept) is _Recorded else kept
-            context = trace.set_span_in_context(span, context)
+            context = task.parent.span  # the enclosing task began in another thread
+            span = context.get(KEY)
         parent = span.get_span_context() if isinstance(span, Span) else None
         if parent is None or not parent.is_valid:
-            trace_id = getrandbits(128)
-            if self._void and not self._global:
-                self._drop(task, outer, context, trace_id, 0, self._flags, None)
-            else:
-                self._begin_root(task, outer, context, trace_id)
-            return
-        self._begin_checked(task, outer, context, parent, parent.trace_id)
+            self._begin_root(task, outer, context, getrandbits(128))
+        else:
+            self._begin_checked(task, outer, context, parent, parent.trace_id)
 
     def _begin_root(self, task: TaskView, outer: Context, context: Context, trace_id: int) -> None:
         if self._global and self._void:
@@ -293,7 +210,7 @@ class OTelTracer:
         if parent is None:
             flags, state = self._flags, None
         else:
-            flags = _RANDOM if parent.trace_flags & TraceFlags.RANDOM_TRACE_ID else _PLAIN
+            flags = RANDOM if parent.trace_flags & TraceFlags.RANDOM_TRACE_ID else PLAIN
             state = parent.trace_state
         if self._void:
             self._drop(task, outer, context, trace_id, 0, flags, state)
@@ -338,25 +255,26 @@ class OTelTracer:
         flags: TraceFlags,
         state: TraceState | None,
     ) -> None:
-        span = _new(_Unsampled)
-        span.trace_id = task.trace_id = trace_id
-        span.span_id = task.span_id = span_id or getrandbits(64) or 1
-        span.flags = flags
-        span.state = state
-        span.outer = outer
-        span.here = here = _Here({**context, _KEY: span})
+        task.span = here = _new(Here)
+        here.trace_id = task.trace_id = trace_id
+        here.span_id = task.span_id = span_id or getrandbits(64) or 1
+        here.flags = flags
+        here.state = state
+        here.base = context
+        here.outer = outer
         task.sampled = False
-        task.span = span
         self._set(here)
 
     def _keep(
         self, task: TaskView, outer: Context, context: Context, span: Span, found: SpanContext
     ) -> None:
-        here = _Here({**context, _KEY: span})
-        task.trace_id = found.trace_id
-        task.span_id = found.span_id
+        task.span = here = _new(Here)
+        here.trace_id = task.trace_id = found.trace_id
+        here.span_id = task.span_id = found.span_id
+        here.span = span
+        here.base = context
+        here.outer = outer
         task.sampled = found.trace_flags.sampled
-        task.span = _Recorded(span, here, outer)
         self._set(here)
         self._in_flight.setdefault(task.agent_id, {})[task.id] = span
 
@@ -368,7 +286,7 @@ class OTelTracer:
         if outcome != SUCCEEDED:
             span.set_attribute(OUTCOME, OUTCOMES[outcome])
             if outcome not in _FINE:
-                self._incidents.failed(task, span)
+                self._incidents.failed(task, span.get_span_context())
                 self._blame(span, task.error_type or OUTCOMES[outcome], task.error)
         span.end()
 

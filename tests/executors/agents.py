@@ -36,7 +36,7 @@ class CustomError(ValueError):
         self.code = code
 
 
-def sync_job(payload):
+def sync_job(payload):  # noqa: C901, PLR0911, PLR0912 - a table of tricks
     """A plain callable with many tricks, chosen by the payload."""
     match payload:
         case ["add", a, b]:
@@ -135,8 +135,7 @@ class Streamer:
 
     def count(self, payload):
         try:
-            for number in range(payload):
-                yield number
+            yield from range(payload)
         finally:
             type(self).closed += 1
 
@@ -155,6 +154,8 @@ class Puller:
     async def serve(self, agent):
         agent.heartbeat("ready")
         async for task in agent.tasks():
+            if task.payload == "forget":
+                continue
             if task.payload == "leave":
                 task.done("left")
                 return

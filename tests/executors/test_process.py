@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import importlib.util
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -64,7 +66,7 @@ def alive(pid):
 
 def descriptors():
     gc.collect()
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def test_tasks_run_in_a_child_that_ignores_ctrl_c_and_loads_no_heavy_library(host, new_task):
@@ -103,7 +105,7 @@ async def test_failures_arrive_as_themselves_or_faithfully_described(host, new_t
             assert ended.value.type_name == kind
         with pytest.raises(TaskFailedError, match="its result does not pickle"):
             await executor.call(new_task(["lambda"]))
-        with pytest.raises(TaskFailedError, match="payload of task .* does not pickle"):
+        with pytest.raises(TaskFailedError, match=r"payload of task .* does not pickle"):
             await executor.call(new_task(lambda: None))
         with pytest.raises(TaskFailedError, match="more than 67108864"):
             await executor.call(new_task(b"x" * (wire.MAX_BODY + 1)))
@@ -162,7 +164,7 @@ async def test_a_hang_in_c_is_blamed_and_killed_for_real(host, new_task, tmp_pat
 
 async def test_cancelling_reaches_asynchronous_work_which_ends_in_order(host, new_task, tmp_path):
     log = tmp_path / "log"
-    factory = __import__("functools").partial(agents.AsyncAgent, str(log))
+    factory = functools.partial(agents.AsyncAgent, str(log))
     async with running(factory, host, capacity=2) as executor:
         call = asyncio.create_task(executor.call(new_task("hang")))
         await until(lambda: "hanging" in log.read_text())
@@ -209,9 +211,11 @@ async def test_a_body_pulls_tasks_and_books_their_outcomes(host, new_task, facto
             host.queue.put_nowait(new_task("fail"))
             await host.until(lambda: len(host.settled) == 2)
             assert host.settled[1][2].code == 9
+            host.queue.put_nowait(new_task("forget"))  # succeeds when the next is asked for
             host.queue.put_nowait(new_task("leave"))
             await body
-            assert host.settled[2][:2] == ("leave", "left")
+            assert host.settled[2] == ("forget", None, None)
+            assert host.settled[3][:2] == ("leave", "left")
             body = asyncio.create_task(executor.serve())
             await asyncio.sleep(0)
         body.cancel()
@@ -224,7 +228,7 @@ async def test_a_failing_start_says_why_and_leaves_nothing(host):
     for factory, error in [
         (agents.broken_factory, agents.CustomError),
         (agents.exiting_factory, WorkerDiedError),
-        (object, RemoteError),
+        (object, SpecError),
     ]:
         executor = make_executor("process", factory, AgentSpec(), host)
         with pytest.raises(error):
@@ -250,8 +254,6 @@ async def test_a_product_that_will_not_stop_is_killed_within_the_callers_bound(h
 
 
 async def test_many_lives_leak_neither_descriptors_nor_threads_nor_zombies(host, new_task):
-    import threading
-
     threads = threading.active_count()
     before = descriptors()
     for round_ in range(4):

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -144,9 +145,13 @@ def test_tracebacks_are_rate_limited_while_type_and_place_stay():
 
 
 @given(
-    ANY_TEXT, ANY_TEXT, ANY_TEXT, ANY_TEXT, st.booleans(), st.integers(0, 4), st.integers(0, 2**63)
+    st.tuples(ANY_TEXT, ANY_TEXT, ANY_TEXT, ANY_TEXT),
+    st.booleans(),
+    st.integers(0, 4),
+    st.integers(0, 2**63),
 )
-def test_every_line_is_json_whatever_the_strings_hold(service, agent, kind, error, flat, out, no):
+def test_every_line_is_json_whatever_the_strings_hold(texts, flat, out, no):
+    service, agent, kind, error = texts
     renderer = Renderer(service, flatten=flat, messages=True, clock=lambda: 0.0, wall=lambda: 1e9)
     broken = ValueError(error)
     item = (2.0, 1.0, out, agent, kind, no, 1, 2, no, no, error, broken)
@@ -275,7 +280,7 @@ def test_lines_go_to_files_pipes_binary_and_compressed_streams(tmp_path):
         "text": (tmp_path / "text").open("w"),
         "utf16": (tmp_path / "utf16").open("w", encoding="utf-16"),
         "binary": (tmp_path / "binary").open("wb"),
-        "gzip": gzip.open(tmp_path / "gzip", "wb"),
+        "gzip": gzip.open(tmp_path / "gzip", "wb"),  # noqa: SIM115
     }
     for name, stream in opened.items():
         log = JsonLog(stream=stream, interval=0.001)
@@ -349,7 +354,7 @@ for n in range({count}):
         started_at=1.0, ended_at=2.0, outcome=0, error_type="", error=None, trace_id=1, span_id=2))
 {after}
 """
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
+ROOT = str(Path(__file__).resolve().parents[2])
 
 
 def test_lines_are_written_at_exit_without_a_close():

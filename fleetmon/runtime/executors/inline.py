@@ -77,7 +77,7 @@ class InlineExecutor(SurfaceFacts):
                 argument,
                 lambda count: self._host.progress(task.id, f"item {count}"),
             )
-        except (SystemExit, StopIteration, StopAsyncIteration) as error:
+        except SystemExit as error:
             raise portable(error) from error
 
     async def probe(self) -> bool:

@@ -71,7 +71,7 @@ class ThreadPool:
 
         Args:
             name: begins the threads' names.
-            limit: threads for calls; control calls may add one for the time being.
+            limit: threads that are reused.
             leaked: told of threads left behind (+1) and of those that ended after all (-1).
         """
         self._loop = asyncio.get_running_loop()
@@ -79,15 +79,11 @@ class ThreadPool:
         self._limit = limit
         self._leaked = leaked
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
-        self._jobs: set[Job] = set()
+        self._jobs: set[Job] = set()  # queued, or at work in a reused thread
+        self._lone: set[Job] = set()  # at work in a thread of their own
         self._threads = 0
         self._started = 0
         self._closed = False
-
-    @property
-    def busy(self) -> bool:
-        """Whether every thread that calls may use has something to do."""
-        return len(self._jobs) >= self._limit
 
     async def run(
         self,
@@ -101,7 +97,7 @@ class ThreadPool:
         Args:
             function: runs in a copy of the caller's context.
             arguments: positional.
-            control: may start a thread beyond the limit rather than wait behind stuck calls.
+            control: takes a thread of its own for once rather than wait behind busy ones.
             detach: on cancel leave a running call behind and return at once; otherwise wait for
                 its end before the cancellation goes on.
 
@@ -109,10 +105,12 @@ class ThreadPool:
             WorkerDiedError: the pool was abandoned meanwhile.
             Exception: what ``function`` raised, made safe by :func:`portable`.
         """
+        if control and len(self._jobs) >= self._limit:
+            return await self.run_alone(function, *arguments, detach=detach)
         self._check_open()
         job = Job(function, arguments, self._loop.create_future())
         self._jobs.add(job)
-        if len(self._jobs) > self._threads and (control or self._threads < self._limit):
+        if len(self._jobs) > self._threads and self._threads < self._limit:
             self._threads += 1
             self._spawn(self._work)
         self._queue.put(job)
@@ -122,7 +120,7 @@ class ThreadPool:
         """Do as :meth:`run` in a thread of its own, for a body that runs for long."""
         self._check_open()
         job = Job(function, arguments, self._loop.create_future(), alone=True)
-        self._jobs.add(job)
+        self._lone.add(job)
         self._spawn(lambda: self._perform(job))
         return await self._outcome(job, detach=detach)
 
@@ -131,8 +129,9 @@ class ThreadPool:
         if self._closed:
             return
         self._closed = True
-        for job in list(self._jobs):
-            if self._abandon(job) and not job.future.done():
+        for job in [*self._jobs, *self._lone]:
+            self._abandon(job)
+            if not job.future.done():
                 job.future.set_exception(
                     WorkerDiedError(f"{self._name}: its threads were abandoned while it worked")
                 )
@@ -151,11 +150,10 @@ class ThreadPool:
         try:
             return await job.future
         except asyncio.CancelledError:
-            if job in self._jobs and not self._withdraw(job):
-                if detach:
-                    self._abandon(job)
-                else:
-                    await self._wait_out(job)
+            if detach:
+                self._abandon(job)
+            elif not self._withdraw(job):
+                await self._wait_out(job)
             raise
 
     async def _wait_out(self, job: Job) -> None:
@@ -168,22 +166,26 @@ class ThreadPool:
         job.future.exception()  # looked at, so that asyncio does not complain
 
     def _withdraw(self, job: Job) -> bool:
-        """Take back a job that no thread has begun."""
+        """Take back a job that no thread has begun; True also when it is over already."""
+        if job not in self._jobs and job not in self._lone:
+            return True
         if not job.claim.acquire(blocking=False):
             return False
-        self._jobs.discard(job)
+        self._forget(job)
         return True
 
-    def _abandon(self, job: Job) -> bool:
-        """Leave a running job behind; its thread counts as leaked until it is done."""
-        if self._withdraw(job) or job.detached:
-            return True
-        job.detached = True
+    def _forget(self, job: Job) -> None:
         self._jobs.discard(job)
-        if not job.alone:
-            self._threads -= 1
+        self._lone.discard(job)
+
+    def _abandon(self, job: Job) -> None:
+        """Take a job back or, if it runs, leave it behind; its thread is leaked until then."""
+        if self._withdraw(job):
+            return
+        job.detached = True
+        self._forget(job)
+        self._threads -= not job.alone
         self._leaked(1)
-        return True
 
     def _work(self) -> None:
         """Body of a pool thread."""
@@ -211,13 +213,13 @@ class ThreadPool:
             self._leaked(-1)
             self._threads += not job.alone
         else:
-            self._jobs.discard(job)
+            self._forget(job)
             if not job.future.done():
                 if job.error is None:
                     job.future.set_result(job.result)
                 else:
                     job.future.set_exception(job.error)
-        job.error = None  # its traceback holds the job
-        if self._threads > self._limit and self._threads > len(self._jobs) and not self._closed:
+        job.result = job.error = None  # the thread may still hold the job
+        if self._threads > self._limit and not self._closed:  # one came back that was replaced
             self._threads -= 1
             self._queue.put(None)

@@ -60,6 +60,7 @@ class ProcessExecutor:
         self._pulls: dict[int, asyncio.Task[None]] = {}
         self._started = False
         self._asked_to_end = False
+        self._killed = False
         self._trouble = ""
 
     @property
@@ -139,20 +140,21 @@ class ProcessExecutor:
         process = self._process
         if process is None:
             return
+        polite = self._started and not self._killed and process.exitcode is None
         self._asked_to_end = True
+        failure: Exception | None = None
         try:
-            if self._started and process.exitcode is None:
-                await self._request(Kind.STOP, patient=False)
-        finally:
-            try:
-                if not await process.wait(_EXIT_GRACE if self._started else 0):
-                    process.terminate()
-                    if not await process.wait(_TERM_GRACE):
-                        process.kill()
-                        await process.ended.wait()
-            except asyncio.CancelledError:
-                process.kill()
-                raise
+            if polite:
+                try:
+                    await self._request(Kind.STOP, patient=False)
+                except Exception as error:  # noqa: BLE001 - raised below, after the end
+                    failure = error
+            await self._end(process, _EXIT_GRACE if polite else 0)
+        except asyncio.CancelledError:
+            process.kill()
+            raise
+        if failure is not None:
+            raise failure
 
     async def blame(self) -> str:
         """Say where the worker is, as ``file:line in function``, also when it is stuck in C."""
@@ -163,9 +165,18 @@ class ProcessExecutor:
 
     def kill(self) -> None:
         """SIGKILL the worker and what it started; it is reaped by the loop as soon as it ended."""
-        self._asked_to_end = True
+        self._asked_to_end = self._killed = True
         if self._process is not None:
             self._process.kill()
+
+    @staticmethod
+    async def _end(process: Process, grace: float) -> None:
+        """Wait for the end and hasten it step by step."""
+        if not await process.wait(grace):
+            process.terminate()
+            if not await process.wait(_TERM_GRACE):
+                process.kill()
+                await process.ended.wait()
 
     def _greeting(self) -> bytes:
         try:

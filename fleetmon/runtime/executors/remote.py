@@ -151,8 +151,9 @@ class WorkerAgent:
     def tasks(self) -> TaskPull:
         """Pull work with ``async for`` or, in a synchronous body, ``for``.
 
-        Settle each task by ``with task:``, ``task.done(result)`` or ``task.fail(error)``. The
-        iteration ends when the incarnation is to end.
+        A task ends by ``task.done(result)``, ``task.fail(error)`` or at the end of ``with task:``,
+        at the latest when this iterator is asked for the next one (then it has succeeded, with no
+        result). The iteration ends when the incarnation is to end.
         """
         return TaskPull(self)
 
@@ -191,6 +192,12 @@ class TaskPull:
     def __init__(self, agent: WorkerAgent) -> None:
         """Pull for ``agent``."""
         self._agent = agent
+        self._open: WorkerTask | None = None
+
+    def _finish(self) -> None:
+        task, self._open = self._open, None
+        if task is not None:
+            task.done()
 
     def __iter__(self) -> Self:
         """Iterate in a synchronous body."""
@@ -198,7 +205,8 @@ class TaskPull:
 
     def __next__(self) -> WorkerTask:
         """Block until there is a task."""
-        task = self._agent._pull()[1].result()  # noqa: SLF001 - the two are one
+        self._finish()
+        task = self._open = self._agent._pull()[1].result()  # noqa: SLF001 - the two are one
         if task is None:
             raise StopIteration
         return task
@@ -209,6 +217,7 @@ class TaskPull:
 
     async def __anext__(self) -> WorkerTask:
         """Wait for a task."""
+        self._finish()
         number, future = self._agent._pull()  # noqa: SLF001 - the two are one
         # Shielded: a cancelled wait must not cancel the request, whose answer may be on its way.
         try:
@@ -218,4 +227,5 @@ class TaskPull:
             raise
         if task is None:
             raise StopAsyncIteration
+        self._open = task
         return task

@@ -1,0 +1,76 @@
+"""Whether a restarted agent is well again: progress, a probe, or being alive and idle.
+
+"Started" is not "recovered": an incarnation that follows a lapse has to show progress newer than
+itself. Functions over an agent's core; they run in the supervisor's loop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fleetmon.events import EventKind
+from fleetmon.policy.transitions import Actual, Fact
+
+if TYPE_CHECKING:
+    from fleetmon.runtime.core import AgentCore
+    from fleetmon.runtime.machine import AnyIncarnation
+
+
+def arm(core: AgentCore) -> None:
+    """Begin to verify the incarnation that has just come up."""
+    machine = core.machine
+    incarnation = machine.incarnation
+    core.attention = True
+    if incarnation is None:
+        return
+    if machine.actual is Actual.PROBING:
+        if incarnation.has_probe:
+            incarnation.probe(core.spec.quarantine.probe_timeout)
+        else:  # the start was the probe
+            machine.fact(Fact.PROBE_PASSED)
+        return
+    core.event(EventKind.RECOVERING, {})
+    if incarnation.verifiable:
+        machine.verify_blocked = core.fleet.blocked_total
+        machine.verify_timer = core.fleet.call_later(core.spec.verify.timeout, _late, core)
+    if incarnation.has_probe:
+        incarnation.probe(core.spec.deadlines.probe)
+    elif incarnation.verifiable:
+        incarnation.ping(core.spec.verify.idle_after)
+
+
+def probe_result(core: AgentCore, incarnation: AnyIncarnation, error: BaseException | None) -> None:
+    """A probe of this incarnation has passed (``None``) or failed."""
+    machine = core.machine
+    if incarnation is not machine.incarnation:
+        return
+    if error is None:
+        if machine.actual is Actual.PROBING:
+            machine.fact(Fact.PROBE_PASSED)
+        elif machine.actual is Actual.RECOVERING:
+            machine.verified("probe")
+    elif machine.actual in (Actual.PROBING, Actual.RECOVERING):
+        core.event(EventKind.PROBE_FAILED, {"error": type(error).__qualname__})
+        machine.lapse("its probe failed", "probe_failed", error, count=True)
+
+
+def alive(core: AgentCore, incarnation: AnyIncarnation) -> None:
+    """Idle, but its executor answered: enough when there is neither traffic nor probe."""
+    machine = core.machine
+    if incarnation is machine.incarnation and machine.actual is Actual.RECOVERING:
+        machine.verified("alive")
+
+
+def _late(core: AgentCore) -> None:
+    machine = core.machine
+    machine.verify_timer = None
+    if machine.actual is not Actual.RECOVERING:
+        return
+    forgiven = core.fleet.blocked_total - machine.verify_blocked
+    machine.verify_blocked += forgiven
+    if forgiven > 0:  # the loop was blocked meanwhile: that time does not count
+        machine.verify_timer = core.fleet.call_later(forgiven, _late, core)
+        return
+    core.event(EventKind.VERIFY_FAILED, {"seconds": core.spec.verify.timeout})
+    core.numbers.fail("probe_failed")
+    machine.unverified()
