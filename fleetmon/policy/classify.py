@@ -86,6 +86,9 @@ def classify(error: BaseException, declared: Collection[str] = (), *, wall: floa
             a date is ignored.
     """
     try:
+        plain = _plain(type(error))  # type: ignore[arg-type] # mypy: a class is not Hashable
+        if plain is not None and not error.__dict__ and plain.names.isdisjoint(declared):
+            return plain.verdict
         if not _is_a(error, BaseExceptionGroup):
             return _judge(error, declared, wall)
         verdicts = [_judge(leaf, declared, wall) for leaf in _leaves(error)]
@@ -161,6 +164,42 @@ def _of_class(cls: type[BaseException]) -> _Class:
     elif issubclass(cls, _BUGS):
         kind = "bug"
     return _Class(kind, error_type, names, qualified, fatal)
+
+
+class _Plain(NamedTuple):
+    """The verdict on every exception of a class that can say nothing of its own."""
+
+    verdict: Verdict
+    names: frozenset[str]
+
+
+# What the judgement looks for on an exception; a class without any of it is judged once.
+_LOOKED_FOR = (
+    *_VERDICT_FLAGS,
+    "status_code",
+    "status",
+    "code",
+    "response",
+    "headers",
+    "retry_after",
+    "error_code",
+    "errno",
+    "fatal",
+    "type_name",
+    "exceptions",
+)
+
+
+@lru_cache(maxsize=256)
+def _plain(cls: type[BaseException]) -> _Plain | None:
+    if cls.__getattribute__ is not BaseException.__getattribute__:
+        return None
+    if any(hasattr(cls, name) for name in ("__getattr__", *_LOOKED_FOR)):
+        return None
+    known = _of_class(cls)  # type: ignore[arg-type] # mypy: a class is not Hashable
+    cause = _printable(known.qualified)[:_CAUSE] or "unknown"
+    verdict = Verdict(known.kind, known.error_type, 0.0, cause, known.fatal)
+    return _Plain(verdict, frozenset(known.names))
 
 
 def _throttles(names: tuple[str, ...]) -> bool:

@@ -161,7 +161,7 @@ class EventBus:
         self.hook_errors = 0
         self._monotonic = monotonic
         self._wall = wall
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._sinks: tuple[Subscription | EventStream, ...] = ()
 
     def publish(
@@ -175,15 +175,19 @@ class EventBus:
         """Publish one event, from any thread; returns it."""
         with self._lock:
             self.count += 1
-            event = Event(
-                self.count,
-                self._wall(),
-                self._monotonic(),
-                kind,
-                agent_id,
-                generation,
-                task_id,
-                data,
+            # past Event's own constructor, which costs as much again
+            event = tuple.__new__(
+                Event,
+                (
+                    self.count,
+                    self._wall(),
+                    self._monotonic(),
+                    kind,
+                    agent_id,
+                    generation,
+                    task_id,
+                    data,
+                ),
             )
             self.ring.append(event)
             for sink in self._sinks:

@@ -65,6 +65,7 @@ class AgentCore:
         "numbers",
         "observed_probe",
         "observed_recover",
+        "place",
         "removed",
         "spec",
         "throttled_until",
@@ -111,6 +112,7 @@ class AgentCore:
         self.conditions: tuple[Condition, ...] = ()
         self._condition_lock = Lock()
         self.factory: Callable[[], object] | None = None
+        self.place = ""
         self.observed_recover: Callable[[], object] | None = None
         self.observed_probe: Callable[[], object] | None = None
         self.removed = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from fleetmon.events import EventKind
@@ -27,7 +28,8 @@ class RecoveryGate:
         self.control = SharedCauseControl(fleet.settings.shared_cause)
         self.active: set[AgentCore] = set()
         self._fleet = fleet
-        self._waiting: dict[AgentCore, None] = {}
+        # not a dict: taking from the front of one gets slower with every taking
+        self._waiting: OrderedDict[AgentCore, None] = OrderedDict()
         self._last = -math.inf
         self._due = math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -85,12 +87,14 @@ class RecoveryGate:
         finally:
             self._pumping = False
 
-    def _let_through(self, only: tuple[AgentCore, ...] | None) -> None:
+    def _let_through(  # noqa: C901 - one loop, one rule after the other
+        self, only: tuple[AgentCore, ...] | None
+    ) -> None:
         fleet = self._fleet
         restarts = fleet.settings.restarts
         control = self.control
         least = math.inf
-        passed: set[AgentCore] = set()  # held by the shared cause; the others may overtake them
+        passed: set[AgentCore] | None = None  # held by the shared cause; others may overtake them
         while self._waiting:
             if len(self.active) >= control.concurrency(restarts.max_concurrent):
                 return
@@ -99,13 +103,18 @@ class RecoveryGate:
             if rest > 0:
                 self._again(min(rest, least))
                 return
-            core = next((c for c in only or self._waiting if c not in passed), None)
+            if passed is None and only is None:
+                core: AgentCore | None = next(iter(self._waiting))
+            else:
+                held = passed or ()
+                core = next((c for c in only or self._waiting if c not in held), None)
             if core is None or core not in self._waiting:
                 break
             if control.state != "closed":
                 wait = control.admit(core.agent_id, now)
                 if wait > 0:
                     least = min(least, wait)
+                    passed = passed or set()
                     passed.add(core)
                     continue
                 if control.probe == core.agent_id:

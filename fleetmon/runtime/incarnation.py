@@ -59,6 +59,7 @@ class Incarnation:
         "leaks",
         "parked",
         "pulled",
+        "settled",
         "started",
         "takes_payload",
     )
@@ -73,10 +74,13 @@ class Incarnation:
         factory = core.factory
         assert factory is not None  # noqa: S101 - owned agents have one; see Fleet.add
         self.handle = Body(self)
-        self.executor: Executor = make_executor(core.spec.executor, factory, core.spec, self)
+        self.executor: Executor = make_executor(
+            core.place or core.spec.executor, factory, core.spec, self
+        )
         self.fast_call: Callable[[Any], Awaitable[Any]] | None = None
         self.takes_payload = False
         self.started = False
+        self.settled = False
         self.ending = False
         self.abandoned = False
         self.busy = 0
@@ -93,9 +97,20 @@ class Incarnation:
 
     def begin(self) -> None:
         """Begin, in an asyncio task of its own."""
-        fleet = self.core.fleet
-        self._deadline = fleet.call_later(self.core.spec.deadlines.start, self._start_late)
-        self._life = fleet.loop.create_task(self._live())
+        loop = self.core.fleet.loop
+        self._life = loop.create_task(self._live())
+        loop.call_soon(self._settle_in)
+
+    def _settle_in(self) -> None:
+        # the first turn is over: an agent that is up and well by now has cost no timer
+        self.settled = True
+        core = self.core
+        if self.ending or self.over:
+            return
+        if not self.started:
+            self._deadline = core.fleet.call_later(core.spec.deadlines.start, self._start_late)
+        elif core.machine.incarnation is self:
+            verification.arm_timers(core)
 
     async def _live(self) -> None:  # noqa: C901 - one life, told in order
         core = self.core
@@ -139,6 +154,8 @@ class Incarnation:
         self.fast_call = executor.fast_call
         self.takes_payload = executor.takes_payload
         self.has_handle = executor.has_handle
+        if executor.kind == "inline" and isinstance(self.core.factory, type):
+            self.core.place = "inline"  # a class decides once for all its lives
         if self.ending:
             self._arm_deadline()
         else:
@@ -241,20 +258,17 @@ class Incarnation:
 
     def probe(self, timeout: float) -> None:
         """Ask the product; the machine gets the result."""
-        self._probe = self.core.fleet.loop.create_task(self._ask(timeout, 0.0))
+        self._probe = self.core.fleet.loop.create_task(self._ask(timeout))
 
-    def ping(self, delay: float) -> None:
-        """After ``delay`` seconds ask the executor whether it is there at all."""
-        core = self.core
-        self._probe = core.fleet.loop.create_task(self._ask(core.spec.deadlines.probe, delay))
+    def ping(self) -> None:
+        """Ask the executor whether it is there at all."""
+        self.probe(self.core.spec.deadlines.probe)
 
-    async def _ask(self, timeout: float, delay: float) -> None:  # noqa: ASYNC109 - it is bounded
+    async def _ask(self, timeout: float) -> None:  # noqa: ASYNC109 - it is bounded
         core = self.core
         own = self.executor.has_probe
         error: BaseException | None = None
         try:
-            if delay:
-                await asyncio.sleep(delay)
             async with asyncio.timeout(timeout):
                 if not await self.executor.probe():
                     error = FleetmonError(f"the probe of {self.agent_id!r} said no")

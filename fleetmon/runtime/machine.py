@@ -54,6 +54,7 @@ class Machine:
 
     __slots__ = (
         "_attempting",
+        "_depth",
         "_exhausted",
         "_from_quarantine",
         "_lapsed",
@@ -93,6 +94,7 @@ class Machine:
         self._timer: asyncio.TimerHandle | None = None
         self.verify_timer: asyncio.TimerHandle | None = None
         self.verify_blocked = 0.0
+        self._depth = 0
         self._attempting = False
         self._exhausted = False
         self._permanent = False
@@ -168,7 +170,12 @@ class Machine:
             return
         if following is not None:
             self.actual = following
-        self._act(act)
+        # one fact may bring about others at once; only where it all ends is told
+        self._depth += 1
+        try:
+            self._act(act)
+        finally:
+            self._depth -= 1
         self._changed()
 
     def started(self, incarnation: AnyIncarnation) -> None:
@@ -453,12 +460,14 @@ class Machine:
         else:
             self.streak += 1
             self.actual = Actual.BACKING_OFF
-            core.event(
-                EventKind.BACKING_OFF, {"delay_seconds": decision.delay, "streak": self.streak}
-            )
             self.held = core.fleet.groups.lapsed(core, decision.delay)
             if self.desired is Desired.RUN and not self.held:
                 self._arm(decision.delay)
+            if self.actual is Actual.BACKING_OFF:  # else it was let through at once
+                core.event(
+                    EventKind.BACKING_OFF,
+                    {"delay_seconds": decision.delay, "streak": self.streak},
+                )
 
     def _resolve(self) -> None:
         if self.held and self.desired in (Desired.RUN, Desired.PAUSED) and not self._lapsed:
@@ -590,12 +599,15 @@ class Machine:
         )
 
     def _changed(self) -> None:
+        if self._depth:
+            return
         self.attend()
         self.core.publish()
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     def change(self) -> asyncio.Future[None]:
         """Return a future of the next change of state; it misses none from this call on."""

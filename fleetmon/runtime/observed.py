@@ -27,6 +27,7 @@ class ObservedIncarnation:
     __slots__ = ("_asked", "_core", "abandoned", "busy", "ending", "generation", "started")
 
     has_handle = False
+    settled = True
     leaks = 0
     fast_call = None
     takes_payload = False
@@ -106,11 +107,8 @@ class ObservedIncarnation:
         if not self.ending:
             verification.probe_result(self._core, self, error)
 
-    def ping(self, delay: float) -> None:
-        """``recover`` returned: after ``delay`` seconds without a lapse that has to be enough."""
-        self._core.fleet.call_later(delay, self._quiet)
-
-    def _quiet(self) -> None:
+    def ping(self) -> None:
+        """``recover`` has returned and nothing has lapsed since: that has to be enough."""
         if not self.ending:
             verification.alive(self._core, self)
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from fleetmon.errors import SpecError
 
@@ -33,9 +32,10 @@ class Terms(Protocol):
         """Tasks at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Surface:
+class Surface(NamedTuple):
     """The callable sides of a product, looked up once.
+
+    A named tuple because one is made for every incarnation.
 
     Attributes:
         product: what the factory gave.
@@ -114,6 +114,9 @@ def bind(product: Any, spec: Terms) -> Surface:
         SpecError: a class instead of an instance; neither handler nor ``serve`` nor callable; a
             handler or hook that cannot be called; a ``serve`` that is a generator.
     """
+    plan = _plan(type(product), spec.handler)  # type: ignore[arg-type] # mypy: not Hashable
+    if plan is not None and not plan.names & getattr(product, "__dict__", _NOTHING).keys():
+        return _follow(plan, product)
     if inspect.isclass(product):
         raise SpecError(
             f"the factory gave the class {product.__qualname__} instead of an instance; "
@@ -149,6 +152,67 @@ def bind(product: Any, spec: Terms) -> Surface:
         stop=_method(product, "stop"),
         kind="sync" if call is None else kind_of(call),
         serve_kind=serve_kind,
+    )
+
+
+class _Plan(NamedTuple):
+    """What every ordinary instance of a class offers; a restart then looks nothing up twice."""
+
+    names: frozenset[str]  # what an instance could override
+    handler: str  # empty: none
+    start: bool
+    serve: bool
+    probe: bool
+    stop: bool
+    kind: Kind
+    serve_kind: Kind | None
+
+
+_NOTHING: dict[str, Any] = {}
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan(cls: type, handler: str) -> _Plan | None:
+    # only for the plainest classes: functions in the class, found in the ordinary way
+    if issubclass(cls, type) or cls.__getattribute__ is not object.__getattribute__:
+        return None
+    names = frozenset((handler, "start", "serve", "probe", "stop"))
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        if "__getattr__" in vars(base):
+            return None
+        found.update((name, vars(base)[name]) for name in names if name in vars(base))
+    if not all(inspect.isfunction(function) for function in found.values()):
+        return None
+    serve = found.get("serve")
+    serve_kind = None if serve is None else kind_of(serve)
+    if handler not in found and (serve is None or handler != _HANDLE):
+        return None
+    if serve_kind in {"gen", "asyncgen"}:
+        return None
+    return _Plan(
+        names,
+        handler if handler in found else "",
+        "start" in found,
+        serve is not None,
+        "probe" in found,
+        "stop" in found,
+        kind_of(found[handler]) if handler in found else "sync",
+        serve_kind,
+    )
+
+
+def _follow(plan: _Plan, product: Any) -> Surface:
+    return Surface(
+        product,
+        product.start if plan.start else None,
+        product.serve if plan.serve else None,
+        getattr(product, plan.handler) if plan.handler else None,
+        plan.handler != _HANDLE,
+        product.probe if plan.probe else None,
+        product.stop if plan.stop else None,
+        plan.kind,
+        plan.serve_kind,
     )
 
 

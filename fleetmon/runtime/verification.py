@@ -30,13 +30,32 @@ def arm(core: AgentCore) -> None:
             machine.fact(Fact.PROBE_PASSED)
         return
     core.event(EventKind.RECOVERING, {})
-    if incarnation.verifiable:
-        machine.verify_blocked = core.fleet.blocked_total
-        machine.verify_timer = core.fleet.call_later(core.spec.verify.timeout, _late, core)
     if incarnation.has_probe:
         incarnation.probe(core.spec.deadlines.probe)
-    elif incarnation.verifiable:
-        incarnation.ping(core.spec.verify.idle_after)
+    if incarnation.settled:
+        arm_timers(core)
+
+
+def arm_timers(core: AgentCore) -> None:
+    """Bound the wait for progress, if the agent still has to show some."""
+    machine = core.machine
+    incarnation = machine.incarnation
+    if (
+        machine.actual is not Actual.RECOVERING
+        or incarnation is None
+        or not incarnation.verifiable
+        or machine.verify_timer is not None
+    ):
+        return
+    machine.verify_blocked = core.fleet.blocked_total
+    machine.verify_timer = core.fleet.call_later(core.spec.verify.timeout, _late, core)
+    if not incarnation.has_probe:
+        core.fleet.call_later(core.spec.verify.idle_after, _idle, core, incarnation)
+
+
+def _idle(core: AgentCore, incarnation: AnyIncarnation) -> None:
+    if core.machine.incarnation is incarnation and core.machine.actual is Actual.RECOVERING:
+        incarnation.ping()
 
 
 def probe_result(core: AgentCore, incarnation: AnyIncarnation, error: BaseException | None) -> None:

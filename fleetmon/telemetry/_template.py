@@ -15,7 +15,9 @@ from fleetmon.numbers import LIFECYCLES, OUTCOMES, RECOVERY_OUTCOMES
 from fleetmon.telemetry import families as f
 
 if TYPE_CHECKING:
-    from fleetmon.numbers import AgentNumbers, Exemplar, NumbersReading
+    from collections.abc import Sequence
+
+    from fleetmon.numbers import AgentNumbers, Exemplar
 
 AGENT = b"\xff"
 NEXT = b"\xfe"
@@ -85,6 +87,20 @@ class _Shape(NamedTuple):
     failures: _Template
 
 
+class AgentText(NamedTuple):
+    """All that is printed of one agent.
+
+    Attributes:
+        entry: version, whether the agent is active, its exemplars, then a block for each of
+            :data:`BLOCKS`.
+        moving: whether it stands still until the version moves; the lines of utilization and of
+            busy seconds, which otherwise move by time alone.
+    """
+
+    entry: tuple[Any, ...]
+    moving: tuple[bool, bytes, bytes]
+
+
 class Templates:
     """Templates by the label values of agents. Not for several threads at once."""
 
@@ -93,51 +109,76 @@ class Templates:
         self._types: dict[object, _Shape] = {}
         self._shapes: dict[object, _Shape] = {}
 
-    def blocks(self, numbers: AgentNumbers, reading: NumbersReading) -> list[bytes]:
-        """Return the sample lines of one agent: a block for each of :data:`BLOCKS`."""
-        types = reading.types
-        errors = reading.failures
-        key = (numbers.bounds, tuple([t.task_type for t in types]), tuple(errors))
+    def read(self, numbers: AgentNumbers, now: float) -> AgentText:
+        """Return the text of one agent as of ``now``, its numbers taken under its lock at once.
+
+        They are taken as they lie and not by :meth:`AgentNumbers.read`: its records would be
+        thrown away right after, and cost a tenth of a scrape.
+        """
+        assigned: list[Any] = []
+        completed: list[Any] = []
+        duration: list[Any] = []
+        marked: list[dict[int, Exemplar] | None] | None = None
+        observed = 0
+        with numbers.lock:
+            version = numbers.version
+            busy, utilization = numbers._busy_now(now)  # noqa: SLF001 - the lock is ours already
+            types = numbers.types
+            for t in types.values():
+                assigned.append(t.assigned)
+                completed += t.outcomes
+                duration += accumulate(t.buckets)
+                count = duration[-1]
+                seconds = t.seconds
+                if count > observed:  # noqa: PLR1730 - a call of max() costs more than the line
+                    observed = count
+                if not 0 <= seconds < _GO_SWITCHES:
+                    observed = _GO_SWITCHES
+                duration += (count, seconds)
+                if t.exemplars:
+                    marked = [
+                        None if u.exemplars is None else {**u.exemplars} for u in types.values()
+                    ]
+            errors = tuple(numbers.failures)
+            failures: list[Any] = [*numbers.failures.values()]
+            failed = {**numbers.failure_exemplars} if numbers.failure_exemplars else None
+            small: list[Any] = [
+                numbers.recovery_attempts,
+                *numbers.recoveries,
+                numbers.restarts,
+                numbers.health,
+                numbers.redelivered,
+                numbers.in_flight,
+                numbers.queued,
+            ]
+            blocked = numbers.blocked_seconds
+            lifecycle = numbers.lifecycle
+            # Utilization 0 with no trace left and nothing in flight stays 0 until the version moves
+            settled = not numbers.moving and utilization == 0
+        key = (numbers.bounds, tuple(types), errors)
         shape = self._shapes.get(key) or self._shape(*key)
         agent = f.escaped(numbers.agent_id)
         number, tier, field = numbers.info
-
-        assigned: list[Any] = [t.assigned for t in types]
-        completed: list[Any] = []
-        duration: list[Any] = []
-        observed = 0
-        for t in types:
-            completed += t.outcomes
-            duration += accumulate(t.buckets)
-            count = duration[-1]
-            seconds = t.seconds
-            if count > observed:  # noqa: PLR1730 - a call of max() costs more than the line
-                observed = count
-            if not 0 <= seconds < _GO_SWITCHES:
-                observed = _GO_SWITCHES
-            duration += (count, seconds)
-        failures: list[Any] = list(errors.values())
-        small: list[Any] = [
-            reading.recovery_attempts,
-            *reading.recoveries,
-            reading.restarts,
-            reading.health,
-            reading.redelivered,
-            reading.in_flight,
-            reading.queued,
-        ]
         highest = max(small)
-        small += (f.number(reading.blocked_seconds),)
-        lifecycle = _LIFECYCLE.get(reading.lifecycle, _NO_LIFECYCLE)
-        return [
-            shape.assigned.fill(assigned, max(assigned, default=0), agent),
-            shape.completed.fill(completed, max(completed, default=0), agent),
-            shape.duration.fill(duration, observed, agent),
-            shape.failures.fill(failures, max(failures, default=0), agent),
-            lifecycle.replace(AGENT, agent),
-            _INFO % (agent, f.escaped(field), f.escaped(number), f.escaped(tier)),
-            *_SMALL.fill(small, highest, agent).split(NEXT),
-        ]
+        small.append(f.number(blocked))
+        marks = None
+        if marked or failed:
+            marks = _marks(len(numbers.bounds) + 3, marked or (), errors, failed or {})
+        return AgentText(
+            (
+                version,
+                lifecycle in f.ACTIVE,
+                marks,
+                shape.assigned.fill(assigned, max(assigned, default=0), agent),
+                shape.completed.fill(completed, max(completed, default=0), agent),
+                shape.duration.fill(duration, observed, agent),
+                shape.failures.fill(failures, max(failures, default=0), agent),
+                _LIFECYCLE.get(lifecycle, _NO_LIFECYCLE).replace(AGENT, agent),
+                _INFO % (agent, f.escaped(field), f.escaped(number), f.escaped(tier)),
+                *_SMALL.fill(small, highest, agent).split(NEXT),
+            ),
+            (settled, *_moving_lines(agent, busy, utilization)),
+        )
 
     def _shape(
         self, bounds: tuple[float, ...], types: tuple[str, ...], errors: tuple[str, ...]
@@ -175,32 +216,37 @@ class Templates:
         return found
 
 
-def moving_lines(agent_id: str, busy: float, utilization: float) -> tuple[bytes, bytes]:
-    """Return the two lines that move by time alone: utilization, busy seconds."""
-    agent = f.escaped(agent_id)
+def moved(numbers: AgentNumbers, now: float) -> tuple[bool, bytes, bytes]:
+    """Return what moves by time alone, anew: see :class:`AgentText`."""
+    busy, utilization = numbers.busy(now)
+    # Both are asked for: another reader may have dropped the trace just after our reading.
+    settled = not numbers.moving and utilization == 0
+    return (settled, *_moving_lines(f.escaped(numbers.agent_id), busy, utilization))
+
+
+def _moving_lines(agent: bytes, busy: float, utilization: float) -> tuple[bytes, bytes]:
     return (
         b'agents_utilization_ratio{agent_id="%b"} %b\n' % (agent, f.number(utilization)),
         b'agents_busy_seconds_total{agent_id="%b"} %b\n' % (agent, f.number(busy)),
     )
 
 
-def exemplars(numbers: AgentNumbers, reading: NumbersReading) -> tuple[Exemplars, ...] | None:
-    """Return the exemplars of one agent by block, or ``None`` when it has none."""
-    found = []
-    per_type = len(numbers.bounds) + 3  # buckets with +Inf, count and sum
-    marks = [
+def _marks(
+    per_type: int,
+    marked: Sequence[dict[int, Exemplar] | None],
+    errors: tuple[str, ...],
+    failed: dict[str, Exemplar],
+) -> tuple[Exemplars, ...] | None:
+    buckets = [
         (i * per_type + bucket, exemplar)
-        for i, t in enumerate(reading.types)
-        if t.exemplars
-        for bucket, exemplar in t.exemplars.items()
+        for i, exemplars in enumerate(marked)
+        if exemplars
+        for bucket, exemplar in exemplars.items()
     ]
-    if marks:
-        found.append(_exemplars(_DURATION, marks))
-    if reading.failure_exemplars:
-        at = {error_type: i for i, error_type in enumerate(reading.failures)}
-        pairs = [(at[error], e) for error, e in reading.failure_exemplars.items() if error in at]
-        found.append(_exemplars(_FAILURES, pairs))
-    return tuple(marked for marked in found if marked.lines) or None
+    at = {error_type: i for i, error_type in enumerate(errors)}
+    failures = [(at[error], exemplar) for error, exemplar in failed.items() if error in at]
+    found = (_exemplars(_DURATION, buckets), _exemplars(_FAILURES, failures))
+    return tuple([marks for marks in found if marks.lines]) or None
 
 
 def _exemplars(block: int, marks: list[tuple[int, Exemplar]]) -> Exemplars:

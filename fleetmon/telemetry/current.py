@@ -53,7 +53,6 @@ class Here(Context):
         base: the context whose other values go on, if it is not empty.
         flags: of the span context, while there is no span.
         state: of the span context, while there is no span.
-        span: the recorded span, if the task is sampled.
     """
 
     trace_id: int
@@ -63,7 +62,6 @@ class Here(Context):
     base: Context | None = None
     flags: TraceFlags = RANDOM
     state: TraceState | None = None
-    span: Span | None = None
 
     def whole(self) -> Here:
         """Return itself with its mapping filled in. Two threads that do it at once do no harm."""
@@ -72,13 +70,15 @@ class Here(Context):
                 for key, value in self.base.items():
                     if key != KEY:
                         _put(self, key, value)
-            _put(self, KEY, self.span or NonRecordingSpan(self.span_context()))
+            _put(self, KEY, self.spanned())
         return self
+
+    def spanned(self) -> Span:
+        """Return the span that others see."""
+        return NonRecordingSpan(self.span_context())
 
     def span_context(self) -> SpanContext:
         """Return the ids with the decision."""
-        if self.span is not None:
-            return self.span.get_span_context()
         return SpanContext(
             self.trace_id,
             self.span_id,
@@ -87,7 +87,8 @@ class Here(Context):
             trace_state=self.state,
         )
 
-    # every way of reading a dictionary, each over the whole one
+    # Every way of reading a dictionary, each over the whole one.
+    # ruff: noqa: D105
 
     def __getitem__(self, key: str) -> Any:
         return dict.__getitem__(self.whole(), key)
@@ -145,8 +146,23 @@ class Here(Context):
         return dict.copy(self.whole())
 
 
+class Recorded(Here):
+    """The context of a task with a recorded span."""
+
+    span: Span
+
+    def spanned(self) -> Span:
+        """Return the recorded span."""
+        return self.span
+
+
+def base_of(context: Context) -> Context | None:
+    """Return the context without what a task added: contexts of tasks make no chain in memory."""
+    return context.base if isinstance(context, Here) else context
+
+
 def live(context: Context) -> Context:
     """Return the context, or the one to go by where the task that made it has ended."""
-    while type(context) is Here and context.stale is not None:
+    while isinstance(context, Here) and context.stale is not None:
         context = context.stale
     return context

@@ -6,7 +6,7 @@ move are used again; utilization and busy seconds, which move by time alone, are
 Entries are immutable tuples, so any number of scrapes may hold the same ones.
 
 Rendering runs in a thread beside the host's loop. CPython hands the interpreter lock over after
-5 ms only, so the renderer gives way by itself after each fraction of a millisecond.
+5 ms only, so the renderer gives way by itself every millisecond or two.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from prometheus_client.exposition import generate_latest as _stock_text
 from prometheus_client.openmetrics.exposition import generate_latest as _stock_openmetrics
 
 from fleetmon.telemetry import families as f
-from fleetmon.telemetry._template import BLOCKS, Templates, exemplars, moving_lines
+from fleetmon.telemetry._template import BLOCKS, Templates, moved
 from fleetmon.telemetry.collector import others
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 CHUNK = 128 * 1024
 """Bytes that a chunk has about; none has more than twice that, unless one agent's block does."""
 
-_SLICE = 0.0008  # seconds of work between two pauses
+_SLICE = 0.0015  # seconds of work between two pauses
 _PAUSE = 0.00002  # sleep(0) takes the lock back before a waiting thread is awake
 _MANY = 256  # unchanged agents between two looks at the clock
 
@@ -141,7 +141,7 @@ class Renderer:
             templates = Templates()
             fresh = []
             for numbers in list(self._source.agents()):
-                fresh.append(_read(templates, numbers, now))
+                fresh.append(templates.read(numbers, now))
                 pace()
             return [entry for entry, _ in fresh], [moving for _, moving in fresh]
         with self._lock:
@@ -151,17 +151,17 @@ class Renderer:
             del agents[len(current) :], entries[len(current) :], movings[len(current) :]
             for i, numbers in enumerate(current):
                 if i == len(agents):
-                    entry, moving = _read(self._templates, numbers, now)
+                    entry, moving = self._templates.read(numbers, now)
                     agents.append(numbers)
                     entries.append(entry)
                     movings.append(moving)
                 elif agents[i] is not numbers or entries[i][0] != numbers.version:
-                    entries[i], movings[i] = _read(self._templates, numbers, now)
+                    entries[i], movings[i] = self._templates.read(numbers, now)
                     agents[i] = numbers
                 elif not movings[i][0]:
-                    movings[i] = _moved(numbers, now)
+                    movings[i] = moved(numbers, now)
                     if numbers.version != entries[i][0]:  # under our hands: one agent, one reading
-                        entries[i], movings[i] = _read(self._templates, numbers, now)
+                        entries[i], movings[i] = self._templates.read(numbers, now)
                 elif i % _MANY:
                     continue
                 pace()
@@ -205,25 +205,6 @@ class _Pace:
     def give_way(self) -> None:
         time.sleep(_PAUSE)
         self._since = time.perf_counter()
-
-
-def _read(templates: Templates, numbers: AgentNumbers, now: float) -> tuple[_Entry, _Moving]:
-    # the version first: what changes while we read is then read again at the next scrape
-    version = numbers.version
-    reading = numbers.read(now)
-    # Utilization 0 with no trace left and nothing in flight stays 0 until the version moves.
-    # Both are asked for: another reader may have dropped the trace just after our reading.
-    settled = not numbers.moving and reading.utilization == 0
-    lines = moving_lines(numbers.agent_id, reading.busy_seconds, reading.utilization)
-    active = reading.lifecycle in f.ACTIVE
-    marks = exemplars(numbers, reading)
-    return (version, active, marks, *templates.blocks(numbers, reading)), (settled, *lines)
-
-
-def _moved(numbers: AgentNumbers, now: float) -> _Moving:
-    busy, utilization = numbers.busy(now)
-    settled = not numbers.moving and utilization == 0
-    return (settled, *moving_lines(numbers.agent_id, busy, utilization))
 
 
 def _blocks(

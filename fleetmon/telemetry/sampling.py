@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import (
@@ -23,6 +23,8 @@ from opentelemetry.sdk.trace.sampling import (
     TraceIdRatioBased,
 )
 from opentelemetry.trace import SpanKind, TraceFlags
+
+from fleetmon.telemetry.mold import mold_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -185,6 +187,7 @@ class SdkSpans:
         ours.sampler = GivenDecision(self._decided, self._tracer.sampler)
         ours.id_generator = GivenIds(self._decided, random=self.random)
         self._resource = self._tracer.resource
+        self._mold = mold_of(self._tracer)
         self._start = ours.start_span
 
     def decide(  # noqa: PLR0917 - the order of should_sample
@@ -197,20 +200,45 @@ class SdkSpans:
         links: Sequence[Link] | None = None,
     ) -> SamplingResult:
         """Return the sampler's decision, from the bounds where there are any."""
-        bounds = self.bounds
-        if bounds is None:
+        bound = self.bound(parent)
+        if bound is None:
             return self._tracer.sampler.should_sample(
                 context, trace_id, name, SpanKind.INTERNAL, attributes, links
             )
-        if parent is None:
-            bound = bounds.root
-        else:
-            remote, flags = parent.is_remote, parent.trace_flags & TraceFlags.SAMPLED
-            bound = bounds[(1 if flags else 2) if remote else (3 if flags else 4)]
         state = None if parent is None else parent.trace_state
         if trace_id & LOW64 < bound:
             return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes, state)
         return SamplingResult(Decision.DROP, None, state)
+
+    def bound(self, parent: SpanContext | None) -> int | None:
+        """Return the bound below which the low half of a trace id is sampled, if there is one."""
+        bounds = self.bounds
+        if bounds is None:
+            return None
+        if parent is None:
+            return bounds.root
+        flags = parent.trace_flags & TraceFlags.SAMPLED
+        return bounds[(1 if flags else 2) if parent.is_remote else (3 if flags else 4)]
+
+    def cast(
+        self,
+        name: str,
+        context: Context,
+        parent: SpanContext | None,
+        own: SpanContext,
+        attributes: dict[str, Any],
+    ) -> Span | None:
+        """Start a span whose sampling is settled; ``None`` if it has to be :meth:`start`.
+
+        ``attributes`` must be plain strings and numbers; they are the span's from here on.
+        """
+        if self._tracer.resource is not self._resource:  # the SDK swaps it after a fork
+            self._copy()
+        if self._mold is None:
+            return None
+        span = self._mold.cast(name, own, parent, attributes)
+        span.start(None, context)
+        return span
 
     def start(
         self,

@@ -34,12 +34,12 @@ from fleetmon.telemetry.conventions import (
     TASK_TYPE,
     TOOL_NAME,
 )
-from fleetmon.telemetry.current import KEY, PLAIN, RANDOM, Here, live, runtime
+from fleetmon.telemetry.current import KEY, PLAIN, RANDOM, Here, Recorded, base_of, live, runtime
 from fleetmon.telemetry.incidents import Incidents, place
 from fleetmon.telemetry.render import message_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from opentelemetry.sdk.trace import Tracer as SdkTracer
     from opentelemetry.trace import Link, Tracer, TracerProvider
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 _LOW64 = (1 << 64) - 1
 _ALWAYS = 1 << 64
 _FINE = (SUCCEEDED, CANCELLED)
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_SAMPLED_RANDOM = TraceFlags(TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID)
 _new = dict.__new__
 
 
@@ -162,8 +164,8 @@ class OTelTracer:
         if self._get() is here:
             self._set(live(outer) if outer else outer)
         else:
-            here.stale = outer
-        if task.sampled or here.span is not None:
+            here.stale = live(outer)
+        if type(here) is not Here:
             self._end_recorded(task, here.span)
         elif task.outcome not in _FINE:
             self._incidents.failed(task, here.span_context())
@@ -173,7 +175,7 @@ class OTelTracer:
     def _begin_within(self, task: TaskView, outer: Context) -> None:
         outer = live(outer)
         context = outer if task.origin is None else task.origin
-        if type(context) is Here and context.span is None:
+        if type(context) is Here:  # and so not recorded
             flags, state, trace_id = context.flags, context.state, context.trace_id
             if self._drops_children:  # below a task that is not sampled: the commonest nesting
                 self._drop(task, outer, context, trace_id, 0, flags, state)
@@ -212,7 +214,8 @@ class OTelTracer:
         else:
             flags = RANDOM if parent.trace_flags & TraceFlags.RANDOM_TRACE_ID else PLAIN
             state = parent.trace_state
-        if self._void:
+        bound = None if sdk is None else sdk.bound(parent)
+        if self._void or (bound is not None and trace_id & _LOW64 >= bound):
             self._drop(task, outer, context, trace_id, 0, flags, state)
             return
         name = f"invoke_agent {task.agent_id}"
@@ -234,8 +237,17 @@ class OTelTracer:
                 return
             self._keep(task, outer, context, span, found)
             return
-        result = sdk.decide(context, parent, trace_id, name, attributes)
         span_id = getrandbits(64) or 1 if self._fast_ids else sdk.generator.generate_span_id()
+        if bound is not None and type(task.agent_id) is str and type(task.task_type) is str:
+            chosen = _SAMPLED_RANDOM if flags else _SAMPLED
+            own = SpanContext(
+                trace_id, span_id, is_remote=False, trace_flags=chosen, trace_state=state
+            )
+            cast_span = sdk.cast(name, context, parent, own, attributes)
+            if cast_span is not None:
+                self._keep(task, outer, context, cast_span, own)
+                return
+        result = sdk.decide(context, parent, trace_id, name, attributes)
         if result.decision is sdk.dropped:
             self._drop(task, outer, context, trace_id, span_id, flags, result.trace_state)
             return
@@ -260,7 +272,7 @@ class OTelTracer:
         here.span_id = task.span_id = span_id or getrandbits(64) or 1
         here.flags = flags
         here.state = state
-        here.base = context
+        here.base = base_of(context)
         here.outer = outer
         task.sampled = False
         self._set(here)
@@ -268,11 +280,11 @@ class OTelTracer:
     def _keep(
         self, task: TaskView, outer: Context, context: Context, span: Span, found: SpanContext
     ) -> None:
-        task.span = here = _new(Here)
+        task.span = here = _new(Recorded)
         here.trace_id = task.trace_id = found.trace_id
         here.span_id = task.span_id = found.span_id
         here.span = span
-        here.base = context
+        here.base = base_of(context)
         here.outer = outer
         task.sampled = found.trace_flags.sampled
         self._set(here)

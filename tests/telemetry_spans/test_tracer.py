@@ -90,17 +90,9 @@ def test_task_becomes_a_root_span_by_the_conventions_with_attributes_set_at_crea
     seen = []
 
     class Spy(Sampler):
-        def should_sample(
-            self,
-            parent_context,
-            trace_id,
-            name,
-            kind=None,
-            attributes=None,
-            links=None,
-            trace_state=None,
-        ):
-            seen.append((parent_context, trace_id, name, kind, dict(attributes), links))
+        def should_sample(self, *asked):
+            attributes = asked[4]
+            seen.append(asked)
             return SamplingResult(Decision.RECORD_AND_SAMPLE, {**attributes, "by": "spy"})
 
         def get_description(self):
