@@ -117,9 +117,12 @@ class Agent:
             return await _elsewhere(
                 self.run(task_type, payload, timeout=timeout, wait=wait), fleet.loop
             )
-        task = Task(core, task_type, payload, _deadline(core, timeout))
+        parent = CURRENT.get()
+        deadline = None if timeout is None and parent is None else _deadline(core, timeout, parent)
+        task = Task(core, task_type, payload, deadline)
         future = task.future = fleet.loop.create_future()
-        self._arm(task)
+        if deadline is not None:
+            self._arm(task)
         try:
             core.work.put(task)
         except QueueFullError:
@@ -155,7 +158,7 @@ class Agent:
         if get_ident() != fleet.thread:
             msg = "submit() belongs to the supervisor's own loop; use run() from another"
             raise SpecError(msg, field="loop")
-        task = Task(core, task_type, payload, _deadline(core, timeout))
+        task = Task(core, task_type, payload, _deadline(core, timeout, CURRENT.get()))
         task.future = fleet.loop.create_future()
         self._arm(task)
         try:
@@ -264,12 +267,11 @@ class Agent:
         return await self._supervisor.command("reset", self.agent_id, **how)
 
 
-def _deadline(core: AgentCore, timeout: float | None) -> float | None:
+def _deadline(core: AgentCore, timeout: float | None, parent: Task | None) -> float | None:
     if timeout is not None and not timeout > 0:
         msg = f"timeout={timeout!r} must be above 0 seconds, or None to wait for ever"
         raise SpecError(msg, field="timeout", value=timeout)
     own = None if timeout is None else core.now() + timeout
-    parent = CURRENT.get()
     if parent is None or parent.deadline is None or parent.core.fleet is not core.fleet:
         return own
     return parent.deadline if own is None else min(own, parent.deadline)

@@ -122,8 +122,9 @@ class AgentNumbers:
     __slots__ = (
         "_busy",
         "_busy_at",
+        "_grain",
+        "_marked_at",
         "_marks",
-        "_prior_at",
         "agent_id",
         "blocked_seconds",
         "bounds",
@@ -196,10 +197,12 @@ class AgentNumbers:
         self.health = 0
         self._busy = 0.0  # capacity-seconds up to _busy_at
         self._busy_at = now
-        # (time, busy capacity-seconds), oldest first; the last one moves with every event until
-        # it is a sixtieth of the window away from the one before it: bounded, and idle gaps exact
-        self._marks: list[tuple[float, float]] = [(now, 0.0)]
-        self._prior_at = now - window
+        # (time, busy capacity-seconds), oldest first. The present point moves with every event; it
+        # is kept as a mark once it is a sixtieth of the window away from the latest one: bounded,
+        # and idle gaps exact
+        self._marks: list[tuple[float, float]] = []
+        self._marked_at = now - window
+        self._grain = window / _CHECKPOINTS
 
     # -- writing; every method below takes the lock itself unless it says otherwise ------------
 
@@ -226,7 +229,7 @@ class AgentNumbers:
             self.queued += 1
             self.version += 1
 
-    def begin(self, slot: TypeNumbers, now: float, *, queued: bool) -> None:
+    def begin(self, slot: TypeNumbers, now: float, queued: bool) -> None:
         """Count a task that starts; ``queued`` says that :meth:`accept` counted it before."""
         with self.lock:
             if queued:
@@ -288,16 +291,17 @@ class AgentNumbers:
     def _move(self, now: float) -> None:
         # with the lock held: bring the busy integral up to now and keep a bounded trace of it
         at = self._busy_at
+        if at - self._marked_at >= self._grain:
+            self._mark(at, now)
         if now > at:
             if self.in_flight:
                 self._busy += self.in_flight * (now - at)
             self._busy_at = now
-        if now - self._prior_at < self.window / _CHECKPOINTS:
-            self._marks[-1] = (now, self._busy)
-            return
+
+    def _mark(self, at: float, now: float) -> None:
         marks = self._marks
-        self._prior_at = marks[-1][0]
-        marks.append((now, self._busy))
+        marks.append((at, self._busy))
+        self._marked_at = at
         if len(marks) > _CHECKPOINTS + 2:
             horizon = now - self.window
             keep = 0
@@ -318,7 +322,7 @@ class AgentNumbers:
     @property
     def moving(self) -> bool:
         """Whether busy time or utilization may differ from the last reading without a change."""
-        return self.in_flight > 0 or len(self._marks) > 1
+        return self.in_flight > 0 or bool(self._marks)
 
     def busy(self, now: float) -> tuple[float, float]:
         """Return busy capacity-seconds so far, and the utilization (0 to 1) over the window.
@@ -328,24 +332,22 @@ class AgentNumbers:
         end in each sixtieth of the window, within a sixtieth otherwise.
         """
         with self.lock:
-            return self._busy_now(now)
+            return self.busy_locked(now)
 
-    def _busy_now(self, now: float) -> tuple[float, float]:
+    def busy_locked(self, now: float) -> tuple[float, float]:
+        """As :meth:`busy`; the caller holds the lock."""
         busy = self._busy + self.in_flight * max(0.0, now - self._busy_at)
         horizon = now - self.window
         marks = self._marks
         if horizon >= self._busy_at:  # nothing happened inside the window
             if self.in_flight == 0:
-                if len(marks) > 1:  # forget the trace: an idle agent then costs nothing to read
-                    del marks[:-1]
+                marks.clear()  # an idle agent then costs nothing to read
                 return busy, 0.0
             return busy, min(1.0, self.in_flight / self.capacity)
-        if marks[0][0] >= horizon:
-            before = marks[0][1]
-        else:
-            before = busy
+        before = marks[0][1] if marks else self._busy
+        if marks and marks[0][0] < horizon:
             left = marks[0]
-            for right in marks[1:]:
+            for right in (*marks[1:], (self._busy_at, self._busy)):
                 if right[0] >= horizon:
                     share = (horizon - left[0]) / (right[0] - left[0])
                     before = left[1] + share * (right[1] - left[1])
@@ -357,7 +359,7 @@ class AgentNumbers:
     def read(self, now: float) -> NumbersReading:
         """Return all numbers as of ``now``, consistent in themselves."""
         with self.lock:
-            busy, utilization = self._busy_now(now)
+            busy, utilization = self.busy_locked(now)
             return NumbersReading(
                 tuple(
                     TypeReading(

@@ -165,7 +165,7 @@ class Supervisor:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             # the host is in a hurry: no more draining, but the deadlines of stopping hold
-            fleet.accepting = False
+            fleet.refuse()
             fleet.hurry()
             await _finish(work)
             raise

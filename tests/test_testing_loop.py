@@ -379,12 +379,18 @@ def test_public_names_are_exactly_those_promised_and_load_late():
     fresh = importlib.reload(helpers)
     assert set(fresh.__all__) == {
         "VIRTUAL_ASYNCIO",
+        "Capture",
         "DeadlockError",
         "ForeignWork",
         "ForeignWorkError",
+        "Moment",
+        "ScriptedAgent",
+        "ScriptedError",
+        "Step",
         "VirtualClock",
         "VirtualTimeError",
         "VirtualTimeLoop",
+        "capture",
         "current_clock",
         "run",
     }

@@ -38,6 +38,7 @@ class AgentCore:
         attention: a finished task or a heartbeat matters to the machine just now (failures in a
             row, recovering, a condition that progress clears); the hot path looks at this alone.
         generation: number of the present incarnation; 0 before the first.
+        open: :attr:`accepting`, as of the latest change; the hot path looks at this alone.
         inflight: tasks that have begun and not ended, by id; written from any thread.
     """
 
@@ -65,9 +66,11 @@ class AgentCore:
         "numbers",
         "observed_probe",
         "observed_recover",
+        "open",
         "place",
         "removed",
         "spec",
+        "task_ids",
         "throttled_until",
         "work",
         "zombies",
@@ -116,6 +119,8 @@ class AgentCore:
         self.observed_recover: Callable[[], object] | None = None
         self.observed_probe: Callable[[], object] | None = None
         self.removed = False
+        self.open = False
+        self.task_ids = fleet.task_ids
         self.set_spec(spec)
         self.machine = Machine(self)
         self.work = Work(self)
@@ -123,7 +128,9 @@ class AgentCore:
     def set_spec(self, spec: AgentSpec) -> None:
         """Take over a spec, for a first or a later life under the same id."""
         self.spec = spec
-        self.numbers.capacity = spec.capacity
+        with self.numbers.lock:
+            self.numbers.capacity = spec.capacity
+            self.numbers.version += 1
         self.failure_rate = FailureRate(spec.health)
         ended, failed = self.numbers.ended()
         self.failure_rate.reset(self.now(), ended, failed)

@@ -92,8 +92,8 @@ class Fleet:
         self.hurried = False
         self.live = 0
         self.thread = 0
+        self.loop: asyncio.AbstractEventLoop
         self.elsewhere: dict[int, asyncio.AbstractEventLoop] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._early: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._classifier = classifier
         self._numbers: list[AgentNumbers] = []
@@ -104,26 +104,35 @@ class Fleet:
 
     # -- the loop --------------------------------------------------------------------------------
 
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop it runs in; raises :class:`NotRunningError` before start and after close."""
-        if self._loop is None:
+    def __getattr__(self, name: str) -> Any:
+        """Explain why there is no ``loop`` before start and after close.
+
+        While it runs, ``loop`` is a plain attribute, since the hot path asks for it.
+        """
+        if name == "loop":
             msg = f"supervisor {self.name!r} is not running; enter it with 'async with' first"
             raise NotRunningError(msg)
-        return self._loop
+        raise AttributeError(name)
 
     def open(self) -> None:
         """Bind to the running loop and carry out what was posted before."""
         if self.phase != "new":
             msg = f"supervisor {self.name!r} was started before; make a new one"
             raise NotRunningError(msg)
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         self.phase = "running"
         early, self._early = self._early, []
         for function, arguments in early:
             function(*arguments)
         self.bus.publish(EventKind.FLEET_STARTED)
+
+    def refuse(self) -> None:
+        """Take no new work, for good."""
+        self.accepting = False
+        for core in self.cores.values():
+            core.open = False
+            core.attention = True
 
     def hurry(self) -> None:
         """Cut a drain short: its remaining wait is over at once."""
@@ -133,20 +142,22 @@ class Fleet:
         """Let go of the loop; late reports are then only counted."""
         self.recovery.close()
         self.groups.close()
-        self._loop = None
+        if "loop" in vars(self):
+            del self.loop
         self.phase = "stopped"
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
         """Run a function in the loop: now if this is its thread, soon otherwise."""
-        if threading.get_ident() == self.thread and self._loop is not None:
-            function(*arguments)
-            return
-        if self._loop is None:
+        loop: asyncio.AbstractEventLoop | None = vars(self).get("loop")
+        if loop is None:
             if self.phase == "new":
                 self._early.append((function, arguments))
             return
+        if threading.get_ident() == self.thread:
+            function(*arguments)
+            return
         try:
-            self._loop.call_soon_threadsafe(function, *arguments)
+            loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:  # closed between the check and the call
             self.late_results += 1
 
@@ -242,6 +253,7 @@ class Fleet:
         with self._lock:
             if not core.removed:
                 core.removed = True
+                core.open = False
                 self.live -= 1
                 self.groups.graph.remove(core.agent_id)
         core.event(EventKind.AGENT_REMOVED, {})

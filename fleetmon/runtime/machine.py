@@ -591,6 +591,7 @@ class Machine:
     def attend(self) -> None:
         """Say whether ends of tasks and signs of life matter just now."""
         core = self.core
+        core.open = core.accepting
         core.attention = bool(
             core.failures_in_row
             or core.conditions

@@ -35,7 +35,7 @@ async def take(work: Work, incarnation: Incarnation) -> Task | None:
             work.running += 1
             incarnation.pulled[task.id] = task
             task.pulled = True
-            task.begin(queued=True, aio=asyncio.current_task())
+            task.begin(queued=True, aio=asyncio.current_task(), thread=work.core.fleet.thread)
             return task
         if incarnation.ending:
             return None

@@ -20,13 +20,11 @@ if TYPE_CHECKING:
 
 async def drain(fleet: Fleet, seconds: float) -> None:
     """Refuse new work and let what was accepted finish, for at most ``seconds``."""
-    fleet.accepting = False
+    fleet.refuse()
     if fleet.phase == "running":
         fleet.phase = "draining"
         fleet.bus.publish(EventKind.FLEET_DRAINING)
     deadline = fleet.now() + seconds
-    for core in _live(fleet):
-        core.attention = True
     while any(_busy(core) for core in _live(fleet)):
         left = deadline - fleet.now()
         if left <= 0 or fleet.hurried:
@@ -48,7 +46,7 @@ def _live(fleet: Fleet) -> list[AgentCore]:
 
 async def stop(fleet: Fleet, seconds: float) -> int:
     """End every incarnation, dependents first; returns the number of tasks cancelled."""
-    fleet.accepting = False
+    fleet.refuse()
     fleet.phase = "stopping"
     cancelled = 0
     deadline = fleet.now() + seconds

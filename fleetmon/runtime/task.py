@@ -60,94 +60,56 @@ class Task:
         trace_id: 128-bit number, 0 without tracing.
     """
 
-    __slots__ = (
-        "agent_id",
-        "aio",
-        "attempt",
-        "cancel_at",
-        "cancel_live",
-        "cancel_reason",
-        "carrier",
-        "context",
-        "core",
-        "deadline",
-        "ended_at",
-        "error",
-        "error_type",
-        "failure",
-        "fenced",
-        "future",
-        "generation",
-        "id",
-        "incarnation",
-        "live_at",
-        "note",
-        "origin",
-        "outcome",
-        "parent",
-        "payload",
-        "progress_at",
-        "pulled",
-        "reported",
-        "sampled",
-        "slot",
-        "span",
-        "span_id",
-        "started_at",
-        "state",
-        "successor",
-        "task_type",
-        "thread",
-        "timer",
-        "token",
-        "trace_id",
-    )
+    # Defaults live in the class and not in slots: most tasks never touch most of these, and one
+    # attribute set costs what the whole boundary has to save.
+    generation = 0
+    attempt = 1
+    state = WAITING
+    parent: Task | None = None
+    origin: Any = None
+    context: Context | None = None
+    carrier: dict[str, str] | None = None
+    incarnation: Incarnation | None = None
+    future: asyncio.Future[Any] | None = None
+    aio: asyncio.Task[Any] | None = None
+    thread = 0
+    timer: asyncio.TimerHandle | None = None
+    token: Token[Task | None] | None = None
+    deadline: float | None = None
+    cancel_reason = ""
+    cancel_at = 0.0
+    cancel_live = 0.0
+    fenced = False
+    pulled = False
+    successor: Task | None = None
+    reported = ""
+    failure: tuple[str, BaseException | None] | None = None
+    note = ""
+    started_at = 0.0
+    ended_at = 0.0
+    progress_at = 0.0
+    live_at = 0.0
+    outcome = SUCCEEDED
+    error_type = ""
+    error: BaseException | None = None
+    trace_id = 0
+    span_id = 0
+    sampled = False
+    span: Any = None
 
     def __init__(
         self, core: AgentCore, task_type: str, payload: Any = None, deadline: float | None = None
     ) -> None:
         """Make a task that is neither counted nor started; use the agent's methods."""
         self.core = core
-        self.id = next(core.fleet.task_ids)
+        self.id = next(core.task_ids)
         self.agent_id = core.agent_id
         self.task_type = task_type
         slot = core.numbers.types.get(task_type)
         self.slot: TypeNumbers = core.numbers.type(task_type) if slot is None else slot
         self.payload = payload
-        self.deadline = deadline
-        self.generation = 0
-        self.attempt = 1
-        self.state = WAITING
-        self.parent: Task | None = None
-        self.origin: Any = None
-        self.context: Context | None = None
-        self.carrier: dict[str, str] | None = None
-        self.incarnation: Incarnation | None = None
-        self.future: asyncio.Future[Any] | None = None
-        self.aio: asyncio.Task[Any] | None = None
-        self.thread = 0
-        self.timer: asyncio.TimerHandle | None = None
-        self.token: Token[Task | None] | None = None
-        self.cancel_reason = ""
-        self.cancel_at = 0.0
-        self.fenced = False
-        self.pulled = False
-        self.successor: Task | None = None
-        self.reported = ""
-        self.cancel_live = 0.0
-        self.failure: tuple[str, BaseException | None] | None = None
-        self.note = ""
-        self.started_at = 0.0
-        self.ended_at = 0.0
-        self.progress_at = 0.0
-        self.live_at = 0.0
-        self.outcome = SUCCEEDED
-        self.error_type = ""
-        self.error: BaseException | None = None
-        self.trace_id = 0
-        self.span_id = 0
-        self.sampled = False
-        self.span: Any = None
+        if deadline is not None:
+            self.deadline = deadline
 
     # -- what the work itself may say ------------------------------------------------------------
 
@@ -188,21 +150,29 @@ class Task:
 
     # -- beginning and end; the runtime and the context manager call these -----------------------
 
-    def begin(self, *, queued: bool, aio: asyncio.Task[Any] | None) -> None:
-        """Count, trace and make current. ``queued``: it was accepted and counted before."""
+    def begin(self, *, queued: bool, aio: asyncio.Task[Any] | None, thread: int) -> None:
+        """Count, trace and make current.
+
+        Args:
+            queued: it was accepted and counted before.
+            aio: the asyncio task that works on it, if any.
+            thread: the thread that works on it.
+        """
         core = self.core
         fleet = core.fleet
         self.aio = aio
-        self.thread = get_ident()
-        self.generation = core.generation
-        if self.thread != fleet.thread:
+        self.thread = thread
+        if thread != fleet.thread:
             fleet.seen_elsewhere(aio)
+        self.generation = core.generation
         self.state = RUNNING
-        self.parent = CURRENT.get()
+        parent = CURRENT.get()
+        if parent is not None:
+            self.parent = parent
         now = self.started_at = core.now()
         # in live time: the clock of a loop that was never blocked
         self.live_at = self.progress_at = now - fleet.blocked_total
-        core.numbers.begin(self.slot, now, queued=queued)
+        core.numbers.begin(self.slot, now, queued)
         core.inflight[self.id] = self
         self.token = CURRENT.set(self)
         tracer = fleet.tracer
@@ -281,6 +251,7 @@ class Task:
             if self.slot.exemplars is None:
                 self.slot.exemplars = {}
             self.slot.exemplars[bucket] = exemplar
+            self.core.numbers.version += 1
 
     # -- around the host's own work --------------------------------------------------------------
 
@@ -289,7 +260,7 @@ class Task:
         if self.state != WAITING:
             msg = f"task {self.id} of {self.agent_id!r} was begun before; make a new one"
             raise RuntimeError(msg)
-        self.begin(queued=False, aio=running_aio_task())
+        self.begin(queued=False, aio=running_aio_task(), thread=get_ident())
         return self
 
     def __exit__(

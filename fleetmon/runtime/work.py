@@ -74,14 +74,13 @@ class Work:
             TaskRefusedError: paused, draining, stopped, quarantined, or the queue is full.
         """
         core = self.core
-        if core.machine.desired is not Desired.RUN or not core.accepting:
+        if not core.open:
             self.refuse()
         incarnation = core.machine.incarnation
         if (
             not self.queued
             and incarnation is not None
-            and incarnation.started
-            and incarnation.has_handle
+            and incarnation.has_handle  # known once it is up
             and self.running < core.spec.capacity
             and not incarnation.ending
         ):
@@ -159,9 +158,14 @@ class Work:
             argument = task.payload if incarnation.takes_payload else task
         else:
             call, argument = incarnation.executor.call, task
-        task.aio = self.core.fleet.loop.create_task(
-            self._run(task, incarnation, call, argument, queued), context=task.context
-        )
+        if task.context is None:
+            task.aio = self.core.fleet.loop.create_task(
+                self._run(task, incarnation, call, argument, queued)
+            )
+        else:
+            task.aio = self.core.fleet.loop.create_task(
+                self._run(task, incarnation, call, argument, queued), context=task.context
+            )
 
     async def _run(
         self,
@@ -171,7 +175,7 @@ class Work:
         argument: Any,
         queued: bool,
     ) -> None:
-        task.begin(queued=queued, aio=task.aio)
+        task.begin(queued=queued, aio=task.aio, thread=self.core.fleet.thread)
         try:
             if incarnation.ending:  # it was asked to end between the handing out and now
                 raise asyncio.CancelledError  # noqa: TRY301 - the same way out as a real one

@@ -122,7 +122,7 @@ class Templates:
         observed = 0
         with numbers.lock:
             version = numbers.version
-            busy, utilization = numbers._busy_now(now)  # noqa: SLF001 - the lock is ours already
+            busy, utilization = numbers.busy_locked(now)
             types = numbers.types
             for t in types.values():
                 assigned.append(t.assigned)

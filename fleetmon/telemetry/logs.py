@@ -69,14 +69,14 @@ class JsonLog:
 
     def ended(self, task: TaskView) -> None:
         """Note the end of a task: one tuple, appended."""
-        writer = self._writer
+        writer, append = self._writer, self._append
         if len(self._queue) >= writer.mark and not writer.room("task"):
             return
         failure = task.error
         error: BaseException | str | None = failure
         if failure is not None and len(self._queue) >= _ERRORS:
             error = type_of(failure)
-        self._append(
+        append(
             (
                 task.ended_at,
                 task.started_at,

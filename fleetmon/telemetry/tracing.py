@@ -130,7 +130,9 @@ class OTelTracer:
 
     def begin(self, task: TaskView) -> None:
         """Give the task its ids, start a span if it is sampled, make its context current."""
-        outer = self._get()
+        # An attribute that is called where it stands is looked up as a method first: hence locals.
+        get, set_ = self._get, self._set
+        outer = get()
         if outer or task.origin or task.parent is not None:
             self._begin_within(task, outer)
             return
@@ -146,7 +148,7 @@ class OTelTracer:
         here.trace_id = trace_id
         here.span_id = span_id
         here.outer = outer
-        self._set(here)
+        set_(here)
 
     def end(self, task: TaskView) -> None:
         """End the span and restore the context that was current before ``begin``.
@@ -161,8 +163,9 @@ class OTelTracer:
         if outer is None:  # ended before
             return
         here.outer = None
-        if self._get() is here:
-            self._set(live(outer) if outer else outer)
+        get, set_ = self._get, self._set
+        if get() is here:
+            set_(live(outer) if outer else outer)
         else:
             here.stale = live(outer)
         if type(here) is not Here:

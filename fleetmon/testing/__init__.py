@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fleetmon.testing._agents import Moment, ScriptedAgent, ScriptedError, Step
+    from fleetmon.testing._capture import Capture, capture
     from fleetmon.testing._clock import VirtualClock, current_clock, run
     from fleetmon.testing._errors import DeadlockError, ForeignWorkError, VirtualTimeError
     from fleetmon.testing._foreign import ForeignWork
@@ -16,24 +18,36 @@ if TYPE_CHECKING:
 
 _HOME = {
     "VIRTUAL_ASYNCIO": "_loop",
+    "Capture": "_capture",
     "DeadlockError": "_errors",
     "ForeignWork": "_foreign",
     "ForeignWorkError": "_errors",
+    "Moment": "_agents",
+    "ScriptedAgent": "_agents",
+    "ScriptedError": "_agents",
+    "Step": "_agents",
     "VirtualClock": "_clock",
     "VirtualTimeError": "_errors",
     "VirtualTimeLoop": "_loop",
+    "capture": "_capture",
     "current_clock": "_clock",
     "run": "_clock",
 }
 
 __all__ = [
     "VIRTUAL_ASYNCIO",
+    "Capture",
     "DeadlockError",
     "ForeignWork",
     "ForeignWorkError",
+    "Moment",
+    "ScriptedAgent",
+    "ScriptedError",
+    "Step",
     "VirtualClock",
     "VirtualTimeError",
     "VirtualTimeLoop",
+    "capture",
     "current_clock",
     "run",
 ]
