@@ -57,6 +57,9 @@ class Watchdog(Part):
     """A loop that does not answer for this long is blocked."""
     hard_after: Positive = 30.0
     """Who blocks a loop for this long does not serve: gauge 2."""
+    faulthandler: bool = False
+    """Also give the line when a call in C keeps the interpreter lock, which stops every thread.
+    Takes over the process-wide timer of :mod:`faulthandler`, so it is the host's decision."""
     stall_after: Positive = 60.0
     """Work waiting and nothing finishing for this long is a stall."""
 

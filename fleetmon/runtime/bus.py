@@ -232,6 +232,11 @@ class EventBus:
         """Count a drop."""
         self.drops[kind] = self.drops.get(kind, 0) + 1
 
+    def forget_parent(self) -> None:
+        """In a forked child: the subscribers' threads stayed with the parent."""
+        self._lock = threading.Lock()
+        self._sinks = ()
+
     def close(self) -> None:
         """End all subscriptions after what they have."""
         for sink in self._sinks:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import random
 import secrets
 import threading
 import time
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +100,7 @@ class Fleet:
         self._classifier = classifier
         self._numbers: list[AgentNumbers] = []
         self._lock = threading.RLock()
+        _FLEETS.add(self)
         if roster is not None:
             for entry in roster.entries:
                 self._register(entry.agent_id, self.spec_of(entry, None), entry, DECLARED)
@@ -137,6 +140,17 @@ class Fleet:
     def hurry(self) -> None:
         """Cut a drain short: its remaining wait is over at once."""
         self.hurried = True
+
+    def forget_parent(self) -> None:
+        """Become a stopped fleet in a forked child; locks may have been held elsewhere."""
+        self.accepting = False
+        self.phase = "stopped"
+        vars(self).pop("loop", None)
+        self._lock = threading.RLock()
+        self.bus.forget_parent()
+        for core in self.cores.values():
+            core.open = False
+            core.numbers.lock = threading.Lock()
 
     def close(self) -> None:
         """Let go of the loop; late reports are then only counted."""
@@ -384,6 +398,19 @@ class Fleet:
             tuple(c.snapshot(now) for c in tuple(self.cores.values())),
             self.fleet(),
         )
+
+
+_FLEETS: weakref.WeakSet[Fleet] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    # threads, loop and ports stayed with the parent: the child has no supervisor, and says so
+    for fleet in tuple(_FLEETS):
+        fleet.forget_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def default_clock() -> tuple[Callable[[], float], Callable[[], float]]:

@@ -14,6 +14,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleetmon.events import EventKind
+from fleetmon.runtime.gil import InterpreterWatch
 from fleetmon.runtime.scan import scan
 
 if TYPE_CHECKING:
@@ -95,6 +96,9 @@ class Watchdog:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._next_scan = 0.0
+        self._interpreter: InterpreterWatch | None = None
+        if self._settings.faulthandler:
+            self._interpreter = InterpreterWatch(self._settings.blocked_after)
 
     def start(self) -> None:
         """Start the thread."""
@@ -111,8 +115,17 @@ class Watchdog:
             self._thread = None
 
     def _run(self) -> None:
+        try:
+            self._watch()
+        finally:
+            if self._interpreter is not None:
+                self._interpreter.close()
+
+    def _watch(self) -> None:
         idle, busy = self._settings.idle_interval, self._settings.busy_interval
         while not self._stop.is_set():
+            if self._interpreter is not None:
+                self._interpreter.renew()
             for watch in tuple(self._watches.values()):
                 if not watch.waiting and not watch.ask():
                     del self._watches[watch.thread]
@@ -145,7 +158,34 @@ class Watchdog:
                 self._blocked(watch, now, late)
             elif watch.blocked_since and not late:
                 self._freed(watch, now)
+        if self._interpreter is not None:
+            self._held(self._interpreter)
         return blocked
+
+    def _held(self, interpreter: InterpreterWatch) -> None:
+        # this thread could not run either: a call in C kept the interpreter lock
+        for watch in self._watches.values():
+            stack = interpreter.stack(watch.thread)
+            if not stack or watch.blocked_since:
+                continue
+            file, line, function = stack[0]
+            # this thread has waited for the lock: whoever had it is still the running task
+            core, task = self._owner(watch)
+            self._fleet.bus.publish(
+                EventKind.LOOP_BLOCKED,
+                core.agent_id if core else "",
+                core.generation if core else 0,
+                task.id if task else 0,
+                {
+                    "seconds": self._settings.blocked_after,
+                    "file": file,
+                    "line": line,
+                    "function": function,
+                    "task_type": task.slot.task_type if task else "",
+                    "stack": [f"{f}:{n} in {name}" for f, n, name in stack[:_STACK_LINES]],
+                    "interpreter_held": True,
+                },
+            )
 
     def _blocked(self, watch: _LoopWatch, now: float, late: float) -> None:
         fleet = self._fleet

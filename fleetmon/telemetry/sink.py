@@ -145,6 +145,7 @@ class LineWriter:
         self._interval = interval
         self._name = name
         self._closing = False
+        self._flushing = False
         self._fresh()
         _writers.add(self)
         atexit.register(_close_at_exit, weakref.ref(self))
@@ -209,17 +210,24 @@ class LineWriter:
 
     def _drain(self) -> None:
         queue = self.queue
+        take = queue.popleft
         while queue:
-            batch: list[Any] = []
-            while queue and len(batch) < _CHUNK:
-                item = queue.popleft()
-                if type(item) is threading.Event:
-                    self._write(batch)
-                    batch = []
-                    item.set()
-                else:
-                    batch.append(item)
+            batch = [take() for _ in range(min(len(queue), _CHUNK))]
+            if self._flushing:
+                batch = self._answer(batch)
             self._write(batch)
+
+    def _answer(self, batch: list[Any]) -> list[Any]:
+        """Write what stands before each sign of :meth:`flush`, then set it; return the rest."""
+        rest: list[Any] = []
+        for item in batch:
+            if type(item) is threading.Event:
+                self._write(rest)
+                rest = []
+                item.set()
+            else:
+                rest.append(item)
+        return rest
 
     def _write(self, batch: list[Any]) -> None:
         if not batch:
@@ -249,6 +257,7 @@ class LineWriter:
         if self._thread is None or self._closing:
             return not self.queue
         done = threading.Event()
+        self._flushing = True  # for good: few flush, and those pay a little more from then on
         self.queue.append(done)
         self._wake.set()
         # The thread gathers first, and takes a second sign as one to hurry.
