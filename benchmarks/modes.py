@@ -33,5 +33,38 @@ async def reference() -> AsyncIterator[Body]:
         yield body
 
 
-MODES: dict[str, Mode] = {"bare": bare, "reference": reference}
+@asynccontextmanager
+async def ours_run() -> AsyncIterator[Body]:
+    """Run a task of an owned agent through ``agent.run``: metrics, 10 % spans, a log line."""
+    from benchmarks.tasks import hall
+
+    async with hall(counting=True) as owned:
+        yield owned.run
+
+
+@asynccontextmanager
+async def ours_task() -> AsyncIterator[Body]:
+    """Run ``with agent.task`` around the host's await, in a task as the reference is."""
+    from benchmarks.tasks import hall
+
+    async with hall(counting=True) as host:
+        around, create_task = host.agent.task, asyncio.create_task
+
+        async def work() -> None:
+            with around("code_review"):
+                await noop()
+
+        async def body(iterations: int) -> None:
+            for _ in range(iterations):
+                await create_task(work())
+
+        yield body
+
+
+MODES: dict[str, Mode] = {
+    "bare": bare,
+    "reference": reference,
+    "ours_run": ours_run,
+    "ours_task": ours_task,
+}
 """What can be counted, by name: an async context manager that gives the loop to be run."""

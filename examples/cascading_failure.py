@@ -59,7 +59,7 @@ async def main() -> None:
     """Take the database down, and bring it back."""
     settings = SupervisorSettings(
         shared_cause=SharedCause(cooldown=0.1, cooldown_cap=0.1),
-        defaults=AgentSpec(backoff=Backoff(floor=0, base=0.01)),
+        defaults=AgentSpec(backoff=Backoff(floor=0.05, base=0.1)),
     )
     database = Database()
     async with Supervisor(settings) as fleet:
@@ -78,12 +78,13 @@ async def main() -> None:
         print("probes sent to the database while it was down:", database.refused)
         print("the database is back")
         database.broken.clear()
-        verified = 0
+        verified, closed = 0, False
         async for event in events:
             if event.kind is EventKind.SHARED_CAUSE_CLOSED and event.data["state"] == "closed":
+                closed = True
                 print("breaker closed")
             verified += event.kind is EventKind.VERIFIED
-            if verified == len(workers):
+            if closed and verified == len(workers):
                 break
         running = [worker for worker in workers if worker.snapshot().lifecycle == "running"]
         print(f"all {len(running)} running, health {[w.snapshot().health for w in workers]}")

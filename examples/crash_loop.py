@@ -61,7 +61,9 @@ async def main() -> None:
             if event.kind is EventKind.QUARANTINED:
                 break
         now = looper.snapshot()
-        print(f"LOOPER is {now.lifecycle}, health {now.health}, after {now.numbers.restarts} restarts")
+        print(
+            f"LOOPER is {now.lifecycle}, health {now.health}, after {now.numbers.restarts} restarts"
+        )
         print(f"STEADY is {steady.snapshot().lifecycle}, health {steady.snapshot().health}")
 
         config["broken"] = False

@@ -40,9 +40,7 @@ async def main() -> None:
     """Submit good work around a poison task."""
     global fixed  # noqa: PLW0603 - stands for the new version that somebody deploys
     async with Supervisor() as fleet:
-        spec = AgentSpec(
-            in_flight="requeue", max_deliveries=2, backoff=Backoff(floor=0, base=0.01)
-        )
+        spec = AgentSpec(in_flight="requeue", max_deliveries=2, backoff=Backoff(floor=0, base=0.01))
         parser = await fleet.add("PARSER", Parser, spec=spec)
         print("good work before:", await parser.run("parse", "ab"))
         try:

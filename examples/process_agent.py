@@ -6,7 +6,7 @@ script has the usual ``if __name__ == "__main__"``.
 Prints::
 
     worked in another process: True
-    the worker died: WorkerDiedError, exit code -9
+    the task failed with its agent: its worker died (process_died)
     a new worker answers: True
     failures by type: {'process_died': 1}
 """
@@ -41,8 +41,8 @@ async def main() -> None:
             await agent.run("work", "crash", timeout=10)
         except TaskFailedError:
             lapse = agent.snapshot().last_lapse
-            print("its agent lapsed:", lapse.error_type if lapse else "no")
-            print(lapse)
+            if lapse is not None:
+                print(f"the task failed with its agent: {lapse.reason} ({lapse.error_type})")
         second = await agent.run("work", timeout=10)  # waits for the replacement
         print("a new worker answers:", second not in {first, os.getpid()})
         failures = {kind: n for kind, n in agent.snapshot().numbers.failures.items() if n}

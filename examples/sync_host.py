@@ -48,7 +48,7 @@ def main() -> None:
         print(f"SUMMER assigned {now.assigned}, succeeded {now.succeeded}, failed {now.failed}")
         with urlopen(fleet.metrics_url) as page:  # noqa: S310 - our own http address
             lines = page.read().decode().splitlines()
-        wanted = "agents_tasks_assigned_total{agent_id=\"SUMMER\""
+        wanted = 'agents_tasks_assigned_total{agent_id="SUMMER"'
         print("on /metrics:", next(line for line in lines if line.startswith(wanted)))
     finally:
         report = fleet.close()

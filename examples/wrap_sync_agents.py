@@ -89,9 +89,7 @@ async def main() -> None:
 
         for name in ("PLANNER", "RESEARCHER"):
             now = fleet.agent(name).snapshot()
-            print(
-                f"{name} assigned {now.assigned}, succeeded {now.succeeded}, failed {now.failed}"
-            )
+            print(f"{name} assigned {now.assigned}, succeeded {now.succeeded}, failed {now.failed}")
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class TaskTracer(Protocol):
     """Turns tasks into spans."""
 
     def capture(self) -> Any:
-        """Return the submitter's context, to become ``task.origin``; ``None`` if there is none."""
+        """Return the submitter's context, an empty one too, to become ``task.origin``."""
 
     def begin(self, task: TaskView) -> None:
         """Give the task its ids, start a span if sampled, make its context current."""

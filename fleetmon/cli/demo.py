@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--agents",
         metavar="FILE",
-        help="another roster, JSON, TOML or YAML (default: the Elite Agent Collective of 40)",
+        help="another roster, TOML or YAML (default: the Elite Agent Collective of 40)",
     )
     parser.add_argument(
         "--chaos", action="store_true", help="inject faults of seven kinds, by seed"

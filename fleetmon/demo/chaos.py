@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from fleetmon import TaskRefusedError
 
@@ -123,6 +124,16 @@ def plan(
     return fitting, tuple(kind for kind in KINDS if kind not in kinds)
 
 
+class Reports(Protocol):
+    """Who hears of injections."""
+
+    def ordered(self, injection: Injection) -> None:
+        """It is about to be made."""
+
+    def injected(self, injection: Injection) -> None:
+        """An agent has taken it on; from any thread, perhaps more than once."""
+
+
 class Chaos:
     """Carries the plan out, on agents that the seed chooses."""
 
@@ -132,13 +143,13 @@ class Chaos:
         players: tuple[Player, ...],
         decks: Mapping[str, Deck],
         observed: Mapping[str, ObservedWorker],
-        report: Callable[[Injection], None],
+        report: Reports,
         *,
         seed: int,
         clock: Callable[[], float],
         tempo: float = 1.0,
     ) -> None:
-        """Prepare; ``report`` hears of every injection before it is made."""
+        """Prepare; ``report`` hears of every injection before it is made, and when it is."""
         self._fleet = fleet
         self._players = players
         self._decks = decks
@@ -192,7 +203,7 @@ class Chaos:
         if step.kind in ("crash", "poison_task"):
             self._crashes += 1
             injection.code = f"{step.kind}-{self._crashes}"
-        self._report(injection)
+        self._report.ordered(injection)
         for player in victims:
             await self._afflict(player, injection)
 
@@ -213,9 +224,7 @@ class Chaos:
         return head
 
     async def _afflict(self, player: Player, injection: Injection) -> None:
-        def suffered() -> None:
-            injection.injected = True
-
+        suffered = partial(self._report.injected, injection)
         worker = self._observed.get(player.agent_id)
         if worker is not None:
             worker.crash(injection.code, suffered)

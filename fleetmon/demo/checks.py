@@ -4,51 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-CHECKS = frozenset(
-    [
-        "agree",
-        "agreed",
-        "all_edges",
-        "all_once",
-        "adds_up",
-        "as_promised",
-        "as_theory_says",
-        "authentic",
-        "balanced",
-        "bezout",
-        "careful",
-        "commutes",
-        "complete",
-        "condensation_acyclic",
-        "consistent",
-        "converged",
-        "csv",
-        "decrypted",
-        "ends_kept",
-        "energy_fell",
-        "exact",
-        "intact",
-        "json",
-        "linked",
-        "mirrored",
-        "never_under",
-        "no_worse",
-        "ordered",
-        "proven",
-        "restored",
-        "returned",
-        "self_score",
-        "sound",
-        "spoiling_noticed",
-        "survives",
-        "symmetric",
-        "within_bound",
-        "within_bounds",
-        "within_error",
-        "worked",
-        "xml",
-    ]
-)
+CHECKS = frozenset((
+    "adds_up", "agree", "agreed", "all_edges", "all_once", "as_promised", "as_theory_says",
+    "authentic", "balanced", "bezout", "careful", "commutes", "complete",
+    "condensation_acyclic", "consistent", "converged", "csv", "decrypted", "ends_kept",
+    "energy_fell", "exact", "intact", "json", "linked", "mirrored", "never_under", "no_worse",
+    "ordered", "proven", "restored", "returned", "self_score", "sound", "spoiling_noticed",
+    "survives", "symmetric", "within_bound", "within_bounds", "within_error", "worked", "xml",
+))  # fmt: skip
 """Facts by which a job vouches for its result: false means that the work went wrong."""
 
 

@@ -29,7 +29,7 @@ from fleetmon.demo.outcome import Outcomes
 from fleetmon.demo.services import Services
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
     from typing import Any
 
     from fleetmon.demo.cast import Player
@@ -150,6 +150,7 @@ class _Demo:
         self.impossible: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._workers: list[asyncio.Task[None]] = []
+        self._listener: asyncio.Task[None] | None = None
         self._began = 0.0
 
     # -- a run -----------------------------------------------------------------------------------
@@ -166,18 +167,23 @@ class _Demo:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self.options.duration):
                         await self.asked.wait()
+            else:
+                await _end([up])
+            for task in self._tasks:
+                if task.done():
+                    task.result()  # a mistake of our own is not to be passed over
             return await self._finish()
         finally:
-            for task in (up, asked, *self._tasks, *self._workers):
-                task.cancel()
             self.release.set()
             self.console.clear()
+            await _end([up, asked, *self._tasks, *self._workers])
 
     async def _start(self) -> None:
-        async with asyncio.TaskGroup() as group:
+        slow = []  # a fresh interpreter each: all at once
+        try:
             for player in self.players:
-                if player.role == "process":  # a fresh interpreter each: all at once
-                    group.create_task(self._add(player))
+                if player.role == "process":
+                    slow.append(asyncio.ensure_future(self._add(player)))
                 elif player.role == "observed":
                     self.observed[player.agent_id] = ObservedWorker(
                         self.fleet,
@@ -192,6 +198,9 @@ class _Demo:
                 for player in ready:
                     await self._add(player)
                     del waiting[player.agent_id]
+            await asyncio.gather(*slow)
+        finally:
+            await _end(slow)
 
     async def _add(self, player: Player) -> None:
         factory: Callable[[], object]
@@ -208,7 +217,7 @@ class _Demo:
 
     def _go(self) -> None:
         seed = self.options.seed
-        self._spawn(self._listen())
+        self._listener = self._spawn(self._listen())
         self._spawn(self._watch())
         for at, worker in enumerate(self.observed.values()):
             self._workers.append(asyncio.ensure_future(worker.run(in_thread=at % 2 == 1)))
@@ -225,7 +234,7 @@ class _Demo:
                 self.players,
                 self.decks,
                 self.observed,
-                self.outcomes.ordered,
+                self.outcomes,
                 seed=seed,
                 clock=time.monotonic,
                 tempo=self.options.tempo,
@@ -233,8 +242,15 @@ class _Demo:
             self.impossible = chaos.impossible
             self._spawn(chaos.run(self.options.duration))
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.ensure_future(coroutine))
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(coroutine)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self.asked.set()
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -295,6 +311,8 @@ class _Demo:
         ended = await self.fleet.shutdown(
             drain=0.0, stop=_HURRY if self.hurried.is_set() else _STOP
         )
+        if self._listener is not None:  # the last events
+            await asyncio.wait((self._listener,), timeout=_STOP)
         final = self.fleet.snapshot()
         accounts = books.read_snapshot(final)
         wrong = books.audit(accounts, scraped, quiet=quiet)
@@ -330,6 +348,13 @@ class _Demo:
             if self.hurried.is_set():
                 break
         return scraped, False
+
+
+async def _end(tasks: Sequence[asyncio.Future[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_STOP)
 
 
 class _Signals:

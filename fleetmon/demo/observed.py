@@ -73,7 +73,8 @@ class ObservedWorker:
             try:
                 self._work_in_thread()
             finally:
-                loop.call_soon_threadsafe(ended.set)
+                with suppress(RuntimeError):  # the loop was in more of a hurry
+                    loop.call_soon_threadsafe(ended.set)
 
         threading.Thread(target=live, name=f"demo-{self.agent.agent_id}", daemon=True).start()
         await ended.wait()

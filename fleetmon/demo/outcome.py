@@ -32,7 +32,12 @@ class Outcomes:
     def ordered(self, injection: Injection) -> None:
         """Take note of an injection that is about to be made."""
         self.injections.append(injection)
-        self._announce(f"fault  injected   {injection.kind} into {injection.who}")
+
+    def injected(self, injection: Injection) -> None:
+        """Take note that an agent has taken it on; from any thread, harmless twice."""
+        if not injection.injected:
+            injection.injected = True
+            self._announce(f"fault  injected   {injection.kind} into {injection.who}")
 
     def see(self, event: Event) -> None:
         """Take one event."""

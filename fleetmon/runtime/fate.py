@@ -96,7 +96,7 @@ def _requeue(task: Task) -> None:
     incarnation = task.incarnation
     core.event(
         EventKind.TASK_REDELIVERED,
-        {"task_type": task.slot.task_type, "attempt": again.attempt},
+        {"task_type": task.slot.task_type, "attempt": again.attempt, **task.trace()},
         task.id,
     )
     if (

@@ -351,7 +351,12 @@ class Fleet:
         )
         task.core.event(
             EventKind.DEAD_LETTERED,
-            {"task_type": task.slot.task_type, "reason": reason, "attempts": task.attempt},
+            {
+                "task_type": task.slot.task_type,
+                "reason": reason,
+                "attempts": task.attempt,
+                **task.trace(),
+            },
             task.id,
         )
 

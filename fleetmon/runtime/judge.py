@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleetmon.events import EventKind
-from fleetmon.policy.classify import describe
 from fleetmon.policy.transitions import Actual, Desired
 from fleetmon.runtime.phase import ENDED
 
@@ -58,13 +57,16 @@ def succeeded(core: AgentCore, task: Task) -> None:
 def task_failed(core: AgentCore, task: Task, verdict: Verdict | None) -> None:
     """A task failed: booked already; here it may colour the agent or be a lapse."""
     machine = core.machine
-    said = describe(task.error) if task.error is not None else task.error_type
+    # the class alone: messages quote what was worked on, and reasons are shown everywhere
+    name = type(task.error).__qualname__ if task.error is not None else ""
+    said = name or task.error_type
     core.event(
         EventKind.TASK_FAILED,
         {
             "task_type": task.slot.task_type,
             "error_type": task.error_type,
-            "error": type(task.error).__qualname__ if task.error is not None else "",
+            "error": name,
+            **task.trace(),
         },
         task.id,
     )
@@ -97,7 +99,12 @@ def hung(core: AgentCore, task: Task, limit: str) -> None:
     name = f"task {task.id} ({task.slot.task_type})"
     core.event(
         EventKind.TASK_HUNG,
-        {"task_type": task.slot.task_type, "seconds": round(seconds, 3), "limit": limit},
+        {
+            "task_type": task.slot.task_type,
+            "seconds": round(seconds, 3),
+            "limit": limit,
+            **task.trace(),
+        },
         task.id,
     )
     if limit == "soft":

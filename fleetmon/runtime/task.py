@@ -227,9 +227,16 @@ class Task:
         task.future = self.future
         task.context = self.context
         task.parent = self.parent
+        task.origin = self.origin
         task.timer, self.timer = self.timer, None
         self.successor = task
         return task
+
+    def trace(self) -> dict[str, str]:
+        """Return trace and span id for an event's data; empty without tracing."""
+        if not self.trace_id:
+            return {}
+        return {"trace_id": f"{self.trace_id:032x}", "span_id": f"{self.span_id:016x}"}
 
     def exemplar(self) -> Exemplar | None:
         """Return the task's identity for a metric, ``None`` unless its span is recorded."""

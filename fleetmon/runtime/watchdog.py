@@ -79,6 +79,9 @@ class _LoopWatch:
             lag = self._fleet.now() - asked
             self._fleet.lag = lag
             self._fleet.lag_max = max(self._fleet.lag_max, lag)
+            if lag > self._fleet.settings.watchdog.blocked_after and not self.blocked_since:
+                # blocked so hard that the watchdog could not look; forgive that time as well
+                self._fleet.blocked_total += lag
 
     def late(self, now: float) -> float:
         asked = self._asked

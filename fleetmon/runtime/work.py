@@ -23,6 +23,7 @@ from fleetmon.policy.transitions import Desired
 from fleetmon.runtime import judge, pull
 from fleetmon.runtime.fate import conclude, error_of, settle, timeout_of
 from fleetmon.runtime.phase import ENDED, RUNNING, WAITING
+from fleetmon.runtime.task import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -90,6 +91,9 @@ class Work:
             raise QueueFullError(core.agent_id, core.spec.queue)
         core.numbers.accept(task.slot)
         task.context = copy_context()
+        task.parent = CURRENT.get()
+        if core.fleet.tracer is not None:  # a body that takes it lives in another context
+            task.origin = core.fleet.tracer.capture()
         task.progress_at = core.now() - core.fleet.blocked_total  # waiting since, in live time
         self._append(task)
         if self.pullers:

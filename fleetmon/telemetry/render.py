@@ -153,8 +153,10 @@ class Renderer:
         extra = "" if self._flatten else '"extra":{'
         found = (
             f'Z","level":"{level}","service":{quoted(self._service)},',
-            f'"message":"task {name.replace("_", " ")}","agent_id":{quoted(agent_id)},'
-            f'"task_type":{quoted(task_type)},"task_id":',
+            (
+                f'"message":"task {name.replace("_", " ")}","agent_id":{quoted(agent_id)},'
+                f'"task_type":{quoted(task_type)},"task_id":'
+            ),
             f',"generation":{generation},{extra}"duration_seconds":',
             f',"outcome":"{name}","attempt":{attempt}' + ("}\n" if self._flatten else "}}\n"),
         )

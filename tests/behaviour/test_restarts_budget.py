@@ -93,7 +93,7 @@ class TestIntensity:
             assert not cap.of("backing_off")
 
     async def test_01_the_spec_given_to_add_counts_also_for_a_declared_agent(self, clock):
-        roster = Roster(entries=(RosterEntry(agent_id="A"),))
+        roster = Roster(name="test", entries=(RosterEntry(agent_id="A"),))
         supervisor = Supervisor(SupervisorSettings(), roster=roster, clock=current_clock())
         cap = capture(supervisor)
         async with supervisor as fleet:
@@ -183,9 +183,9 @@ class TestStreak:
             agent = await fleet.add("A", lives, spec=steady(verify=self.VERIFY))
             await cap.wait_for("verified", "A")
             assert agent.snapshot().streak == 3
-            await asyncio.sleep(29.99)
+            await asyncio.sleep(29.5)
             assert agent.snapshot().streak == 3
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.5)
             assert agent.snapshot().streak == 0
 
     async def test_04_start_succeeded_never_clears_it(self, clock):

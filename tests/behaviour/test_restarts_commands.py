@@ -63,7 +63,9 @@ class TestDuringBackoff:
             assert agent.snapshot().lifecycle == ("quarantined" if way == "quarantine" else "stopped")
 
     async def test_05_a_stop_while_it_waits_for_its_turn_is_final(self, clock):
-        first, second = (ScriptedAgent(serve=[[Step.wait(1), CRASH], Step.hang()]) for _ in "ab")
+        first, second = (
+            ScriptedAgent(serve=[[Step.wait(seconds), CRASH], Step.hang()]) for seconds in (1, 1.5)
+        )
         verify = Verification(timeout=100, idle_after=20)
         async with fleet_of(restarts=Restarts(max_concurrent=1)) as (fleet, cap):
             await fleet.add("A", first, spec=steady(verify=verify))
@@ -246,7 +248,7 @@ class TestAnswers:
             assert "generation is 2, not 1" in late.reason
 
     async def test_24_commands_to_what_is_not_there_are_refused(self, clock):
-        roster = Roster(entries=(RosterEntry(agent_id="D"),))
+        roster = Roster(name="test", entries=(RosterEntry(agent_id="D"),))
         supervisor = Supervisor(SupervisorSettings(), roster=roster, clock=current_clock())
         async with supervisor as fleet:
             declared = await fleet.start("D")

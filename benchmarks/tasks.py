@@ -1,0 +1,344 @@
+"""Rows 1 to 4: what supervision and telemetry add to a task.
+
+Run as ``python -m benchmarks.tasks``. Everything is on unless the name says otherwise: metrics,
+spans under the SDK's ``ParentBased(TraceIdRatioBased(0.1))`` with a batch processor, ids for every
+task, one JSON line a task. CPU is that of the whole process, and the threads that render lines and
+export spans have finished before a turn ends: nothing is left for the next candidate to pay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from statistics import fmean, median
+from typing import TYPE_CHECKING, NamedTuple
+
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+from benchmarks import instructions
+from benchmarks.reference import NullExporter
+from benchmarks.table import Goal, Row
+from benchmarks.unit import interleave, noop, unit
+from fleetmon import AgentSpec, Supervisor, SupervisorSettings
+from fleetmon.settings import Watchdog
+from fleetmon.telemetry.logs import JsonLog
+from fleetmon.telemetry.tracing import OTelTracer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from benchmarks.unit import Timings
+    from fleetmon import Agent
+
+LINES = 20_000  # tasks between two flushes: the log's queue takes 65,536 lines
+MILLISECOND = 0.001
+_NOISE = 50e-6  # seconds; a pair further from the median was disturbed by the machine
+_FOR_COUNTING = 3_600.0  # seconds: threads then wake by amount, not by the clock
+
+
+class Acting:
+    """An owned agent that does nothing, or whatever ``work`` is."""
+
+    work: Callable[[], Awaitable[None]] = staticmethod(noop)
+
+    async def handle(self, task: object) -> None:
+        """Do a task."""
+        del task
+        await type(self).work()
+
+
+class Host(NamedTuple):
+    """A supervisor with one agent, and the two ways to have a task done."""
+
+    agent: Agent
+    flush: Callable[[], None]
+
+    async def run(self, iterations: int) -> None:
+        """Have the agent do so many tasks, each in a task of its own, through the mailbox."""
+        run = self.agent.run
+        left = iterations
+        while left > 0:
+            for _ in range(min(left, LINES)):
+                await run("code_review", None)
+            self.flush()
+            left -= LINES
+
+    async def around(self, iterations: int) -> None:
+        """Await the host's own coroutine inside ``with agent.task``, so many times."""
+        task = self.agent.task
+        left = iterations
+        while left > 0:
+            for _ in range(min(left, LINES)):
+                with task("code_review"):
+                    await noop()
+            self.flush()
+            left -= LINES
+
+
+@asynccontextmanager
+async def hall(
+    *,
+    tracing: bool = True,
+    log: bool = True,
+    counting: bool = False,
+    factory: type[Acting] | None = None,
+) -> AsyncIterator[Host]:
+    """Open a supervisor with one owned agent.
+
+    Args:
+        tracing: whether tasks get ids and a tenth of them a recorded span.
+        log: whether each task gets a line, written to the null device.
+        counting: nothing runs by the clock, so that instructions can be counted.
+        factory: makes the agent.
+    """
+    provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(0.1)), shutdown_on_exit=False)
+    provider.add_span_processor(
+        BatchSpanProcessor(
+            NullExporter(),
+            max_queue_size=65_536,
+            max_export_batch_size=512,
+            schedule_delay_millis=_FOR_COUNTING * 1_000 if counting else 5_000,
+        )
+    )
+    settings = SupervisorSettings(watchdog=Watchdog(enabled=not counting))
+    with Path(os.devnull).open("w", encoding="utf-8") as sink:
+        lines = JsonLog("bench", stream=sink, interval=_FOR_COUNTING if counting else 0.02)
+
+        def flush() -> None:
+            if counting:
+                return  # it would wait out the interval; close() writes what is left
+            if log and not lines.flush(30.0):
+                raise TimeoutError("the log was not written within 30 s")
+            if tracing:
+                provider.force_flush()
+
+        try:
+            async with Supervisor(
+                settings,
+                tracer=OTelTracer(provider) if tracing else None,
+                log=lines if log else None,
+            ) as fleet:
+                spec = AgentSpec(capacity=10_000, task_types=("code_review",))
+                agent = await fleet.add("APEX", factory or Acting, spec=spec)
+                yield Host(agent, flush)
+        finally:
+            provider.shutdown()
+            lines.close(60.0)
+    if lines.dropped:
+        raise RuntimeError(f"the log dropped lines, so the figures are too good: {lines.dropped}")
+
+
+async def timings(*, iterations: int, rounds: int) -> Timings:
+    """Measure rows 1 and 2 in turns."""
+    async with AsyncExitStack() as stack:
+        lit = await stack.enter_async_context(hall())
+        dark = await stack.enter_async_context(hall(tracing=False))
+        numbers = await stack.enter_async_context(hall(tracing=False, log=False))
+        return await interleave(
+            {
+                "unit": unit,
+                "run": lit.run,
+                "task": lit.around,
+                "task, tracing off": dark.around,
+                "run, numbers only": numbers.run,
+                "task, numbers only": numbers.around,
+            },
+            iterations=iterations,
+            rounds=rounds,
+        )
+
+
+class Millisecond(NamedTuple):
+    """What one task of about a millisecond costs, CPU seconds."""
+
+    plain: float
+    run: float
+    around: float
+
+    def added(self, way: float) -> float:
+        """Return what a way adds, as a share of the plain task."""
+        return (way - self.plain) / self.plain
+
+
+async def millisecond(*, pairs: int) -> Millisecond:
+    """Measure row 4: plain, through ``run`` and inside ``task`` in turns, task by task.
+
+    The loop's own thread is measured for each task; the mean of the differences within a turn is
+    taken, without the turns that the machine disturbed. What the other threads used is shared out
+    over all of our tasks.
+    """
+    steps = _calibrated()
+
+    async def spin() -> None:
+        for _ in steps:
+            pass
+
+    class Spinning(Acting):
+        work = staticmethod(spin)
+
+    async with hall(factory=Spinning) as host:
+        run, task, create_task = host.agent.run, host.agent.task, asyncio.create_task
+
+        async def around() -> None:
+            with task("code_review"):
+                await spin()
+
+        ways: list[Callable[[], Awaitable[None]]] = [
+            lambda: create_task(spin()),
+            lambda: run("code_review"),
+            lambda: create_task(around()),
+        ]
+        taken: list[list[float]] = [[], [], []]
+        clock = time.thread_time
+        process, thread = time.process_time(), clock()
+        for turn in range(pairs):
+            for index in (0, 1, 2) if turn % 2 else (2, 1, 0):
+                began = clock()
+                await ways[index]()
+                taken[index].append(clock() - began)
+        host.flush()
+        others = (time.process_time() - process - (clock() - thread)) / (2 * pairs)
+    plain = median(taken[0])
+    return Millisecond(
+        plain,
+        plain + _difference(taken[1], taken[0]) + others,
+        plain + _difference(taken[2], taken[0]) + others,
+    )
+
+
+def _calibrated() -> range:
+    # a fixed amount of work, about a millisecond of CPU: time itself would hide what is added
+    trial = range(20_000)
+    best = min(_spun(trial) for _ in range(20))
+    return range(round(len(trial) * MILLISECOND / best))
+
+
+def _spun(steps: range) -> float:
+    began = time.thread_time()
+    for _ in steps:
+        pass
+    return time.thread_time() - began
+
+
+def _difference(ours: Sequence[float], plain: Sequence[float]) -> float:
+    found = [one - other for one, other in zip(ours, plain, strict=True)]
+    middle = median(found)
+    return fmean(each for each in found if abs(each - middle) <= _NOISE)
+
+
+def rows_of_timings(*, quick: bool) -> list[Row]:
+    """Measure rows 1 and 2."""
+    random.seed(0)
+    t = asyncio.run(timings(iterations=2_000, rounds=5 if quick else 21))
+    a_unit = f"UNIT {t.seconds('unit') * 1e6:.2f} µs"
+
+    def row(key: str, what: str, name: str, goal: float, stretch: float) -> Row:
+        return Row(
+            key,
+            what,
+            f"{t.seconds(name) * 1e6:.2f} µs",
+            a_unit,
+            t.ratio(name),
+            Goal("<=", goal),
+            Goal("<=", stretch),
+        )
+
+    return [
+        row("1", "task through run(): numbers, 10 % spans, log line", "run", 2.5, 1.8),
+        Row(
+            "1b",
+            "the same with numbers only",
+            f"{t.seconds('run, numbers only') * 1e6:.2f} µs",
+            a_unit,
+            t.ratio("run, numbers only"),
+        ),
+        row("2a", "with agent.task() around the host's await", "task", 1.6, 1.0),
+        row("2b", "the same with tracing off", "task, tracing off", 0.7, 0.45),
+        Row(
+            "2c",
+            "the same with numbers only",
+            f"{t.seconds('task, numbers only') * 1e6:.2f} µs",
+            a_unit,
+            t.ratio("task, numbers only"),
+        ),
+    ]
+
+
+def rows_of_counts(*, quick: bool) -> list[Row]:
+    """Measure row 3, two processes at a time: counts do not mind company."""
+    goal, stretch = Goal("<=", 1 / 8), Goal("<=", 1 / 14)
+    named = {
+        "3a": ("instructions added by agent.task()", "ours_task"),
+        "3b": ("instructions added by run()", "ours_run"),
+    }
+    reason = "left out by --quick, since valgrind takes a minute" if quick else ""
+    if not quick:
+        modes = ("bare", "reference", "ours_task", "ours_run")
+        try:
+            with ThreadPoolExecutor(2) as pool:
+                each = pool.map(lambda m: instructions.count(m, few=500, many=1_500), modes)
+                counted = dict(zip(modes, each, strict=True))
+        except instructions.CannotCountError as error:
+            reason = str(error)
+    if reason:
+        return [
+            Row(key, what, goal=goal, stretch=stretch, reason=reason)
+            for key, (what, _) in named.items()
+        ]
+    added = {mode: figure - counted["bare"] for mode, figure in counted.items()}
+    return [
+        Row(
+            key,
+            what,
+            f"{added[mode]:,.0f}",
+            f"reference {added['reference']:,.0f}",
+            added[mode] / added["reference"],
+            goal,
+            stretch,
+        )
+        for key, (what, mode) in named.items()
+    ]
+
+
+def rows_of_millisecond(*, quick: bool) -> list[Row]:
+    """Measure row 4, in per cent."""
+    m = asyncio.run(millisecond(pairs=300 if quick else 3_000))
+
+    def row(key: str, what: str, way: float) -> Row:
+        return Row(
+            key,
+            what,
+            f"{(way - m.plain) * 1e6:.2f} µs",
+            f"task {m.plain * 1e3:.3f} ms",
+            100 * m.added(way),
+            Goal("<=", 0.4),
+            Goal("<=", 0.25),
+        )
+
+    return [
+        row("4a", "CPU added to a 1 ms task by agent.task(), %", m.around),
+        row("4b", "CPU added to a 1 ms task by run(), %", m.run),
+    ]
+
+
+def main() -> None:
+    """Print rows 1 to 4."""
+    from benchmarks.table import render_text
+
+    rows = [
+        *rows_of_timings(quick=False),
+        *rows_of_counts(quick=False),
+        *rows_of_millisecond(quick=False),
+    ]
+    print(render_text(rows), end="")
+
+
+if __name__ == "__main__":
+    main()
