@@ -108,7 +108,7 @@ async def hall(
         )
     )
     settings = SupervisorSettings(watchdog=Watchdog(enabled=not counting))
-    with Path(os.devnull).open("w", encoding="utf-8") as sink:
+    with Path(os.devnull).open("w", encoding="utf-8") as sink:  # noqa: ASYNC230 - never blocks
         lines = JsonLog("bench", stream=sink, interval=_FOR_COUNTING if counting else 0.02)
 
         def flush() -> None:

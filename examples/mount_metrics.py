@@ -57,7 +57,7 @@ async def main() -> None:
         serving = asyncio.create_task(server.serve([listener]))
 
         def get(path: str) -> tuple[int, list[str]]:
-            with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as page:  # noqa: S310 - ours
+            with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as page:
                 return page.status, page.read().decode().splitlines()
 
         for path, starts in (

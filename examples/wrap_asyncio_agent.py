@@ -6,9 +6,9 @@ host. fleetmon measures each task and, after three failures in a row, calls back
 Prints::
 
     t1 summarise: ok
-    t2 summarise: the model is gone
-    t3 translate: the model is gone
-    t4 summarise: the model is gone
+    t2 summarise: no model for t2
+    t3 translate: no model for t3
+    t4 summarise: no model for t4
     recovered: a new run() loop was started
     t5 translate: ok
     assigned 5, succeeded 2, failed 3
@@ -55,7 +55,7 @@ class WriterAgent:
         """Do one task; failure is a result."""
         await asyncio.sleep(0)
         if not self.model_loaded:
-            return EngineResult(success=False, error="the model is gone")
+            return EngineResult(success=False, error=f"no model for {task.task_id}")
         return EngineResult(success=True)
 
     async def run(self) -> None:

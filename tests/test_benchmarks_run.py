@@ -60,10 +60,10 @@ async def test_memory_and_the_watchdog_are_measured():
 
 def test_the_ratio_to_otp_needs_every_run_of_otp():
     goals = (Goal("<=", 5), Goal("<=", 2))
-    fine = recovery._row("5", "crash", 30e-6, (Peer(10e-6, "25"), Peer(20e-6, "25")), *goals)
+    fine = recovery._row("5", "crash", 30e-6, (Peer(10e-6, "25"), Peer(20e-6, "25")), goals)
     assert fine.measured == pytest.approx(2)
     assert (fine.ours, fine.peer) == ("30.0 µs", "OTP 25 15.0 µs")
-    broken = recovery._row("5", "crash", 30e-6, (Peer(10e-6), Peer(reason="no erl")), *goals)
+    broken = recovery._row("5", "crash", 30e-6, (Peer(10e-6), Peer(reason="no erl")), goals)
     assert broken.verdict == "not run: no erl"
 
 

@@ -1,4 +1,4 @@
-"""Moves one agent's state: takes facts and commands, asks policy, carries out what it says.
+"""Takes the commands and the facts of one agent; what follows is :mod:`consequences`' affair.
 
 All methods run in the supervisor's loop, synchronously: a crash costs no extra task, and nothing
 can happen between a fact and its consequence.
@@ -10,99 +10,25 @@ from typing import TYPE_CHECKING
 
 from fleetmon.errors import AgentStartError
 from fleetmon.events import EventKind
-from fleetmon.policy.classify import Verdict, describe
-from fleetmon.policy.intensity import RestartWindow
-from fleetmon.policy.restart import decide
-from fleetmon.policy.transitions import (
-    FACTS,
-    Act,
-    Actual,
-    Command,
-    Desired,
-    Fact,
-    command,
-    resolve,
-    settle,
-)
+from fleetmon.policy.classify import describe
+from fleetmon.policy.transitions import Actual, Command, Desired, Fact, command, settle
 from fleetmon.results import Accepted, CommandResult, NoOp, Rejected
-from fleetmon.runtime import verification
-from fleetmon.snapshot import LapseRecord
+from fleetmon.runtime.consequences import Consequences
 
 if TYPE_CHECKING:
     import asyncio
-    from typing import TypeAlias
 
-    from fleetmon.runtime.core import AgentCore
-    from fleetmon.runtime.incarnation import Incarnation
-    from fleetmon.runtime.observed import ObservedIncarnation
-
-    AnyIncarnation: TypeAlias = Incarnation | ObservedIncarnation
+    from fleetmon.policy.classify import Verdict
+    from fleetmon.runtime.consequences import AnyIncarnation
 
 _ALIVE = frozenset((Actual.STARTING, Actual.RECOVERING, Actual.RUNNING, Actual.PROBING))
 _FROM_PROGRESS = ("suspect", "stalled", "throttled", "blocked_loop")
 
 
-class Machine:
-    """The state of one agent and the only place that changes it.
+class Machine(Consequences):
+    """The only one that is told what happened to an agent, and what is wanted of it."""
 
-    Attributes:
-        fault: lapsed, and no progress verified since.
-        streak: lapses in a row; the exponent of the backoff.
-        retry_at: when the next start or probe is due, on the supervisor's clock; ``None``: never.
-        held: kept down while an agent it depends on comes back.
-    """
-
-    __slots__ = (
-        "_attempting",
-        "_depth",
-        "_exhausted",
-        "_from_quarantine",
-        "_lapsed",
-        "_permanent",
-        "_restarting",
-        "_retry_after",
-        "_timer",
-        "_waiters",
-        "_window",
-        "actual",
-        "core",
-        "desired",
-        "fault",
-        "first",
-        "held",
-        "incarnation",
-        "retry_at",
-        "streak",
-        "verified_at",
-        "verify_blocked",
-        "verify_timer",
-    )
-
-    def __init__(self, core: AgentCore) -> None:
-        """Begin stopped."""
-        self.core = core
-        self.desired = Desired.STOPPED
-        self.actual = Actual.STOPPED
-        self.incarnation: AnyIncarnation | None = None
-        self.fault = False
-        self.held = False
-        self.streak = 0
-        self.verified_at: float | None = None
-        self.retry_at: float | None = None
-        self.first: asyncio.Future[None] | None = None
-        self._window = RestartWindow(core.spec.intensity.max_restarts, core.spec.intensity.period)
-        self._timer: asyncio.TimerHandle | None = None
-        self.verify_timer: asyncio.TimerHandle | None = None
-        self.verify_blocked = 0.0
-        self._depth = 0
-        self._attempting = False
-        self._exhausted = False
-        self._permanent = False
-        self._retry_after = 0.0
-        self._lapsed = False
-        self._restarting = False
-        self._from_quarantine = False
-        self._waiters: list[asyncio.Future[None]] = []
+    __slots__ = ()
 
     # -- commands --------------------------------------------------------------------------------
 
@@ -161,22 +87,6 @@ class Machine:
         self._changed()
 
     # -- facts -----------------------------------------------------------------------------------
-
-    def fact(self, fact: Fact) -> None:
-        """Let something have happened: one look into the table, then its consequence."""
-        following, act = FACTS[self.actual, fact]
-        if act is Act.IGNORE:
-            self.core.fleet.late(self.core, None)
-            return
-        if following is not None:
-            self.actual = following
-        # one fact may bring about others at once; only where it all ends is told
-        self._depth += 1
-        try:
-            self._act(act)
-        finally:
-            self._depth -= 1
-        self._changed()
 
     def started(self, incarnation: AnyIncarnation) -> None:
         """The incarnation has come up: factory and ``start()`` returned."""
@@ -315,189 +225,6 @@ class Machine:
             self._to(Actual.STOPPED)
             self._changed()
 
-    # -- consequences ----------------------------------------------------------------------------
-
-    def _act(self, act: Act) -> None:  # noqa: C901, PLR0912 - one branch for each act, no more
-        core = self.core
-        if act is Act.NONE:
-            pass
-        elif act is Act.START:
-            if self.actual is Actual.STOPPED:
-                self.actual = Actual.RECOVERING if self.fault else Actual.STARTING
-                self._start("command")
-            else:
-                self._start("probe" if self.actual is Actual.PROBING else "recovery")
-        elif act is Act.VERIFY:
-            verification.arm(core)
-        elif act is Act.DECIDE:
-            self._decide()
-        elif act is Act.RESOLVE:
-            self._resolve()
-        elif act is Act.END:
-            self.actual = Actual.STOPPING
-            self._end("lapse" if self._lapsed else "stop")
-        elif act is Act.FINISH:
-            self._timer = core.fleet.call_later(core.spec.deadlines.drain, self._drain_late)
-            core.work.check_drained()
-        elif act is Act.ARM_RETRY:
-            if self.retry_at is None and not self.held:
-                self._arm(0.0)
-        elif act is Act.ARM_PROBE:
-            self._arm_probe()
-        elif act is Act.DISARM:
-            self._disarm()
-        elif act is Act.TO_STOPPED:
-            self._to(Actual.STOPPED)
-        elif act is Act.TO_QUARANTINED:
-            self._to(Actual.QUARANTINED)
-
-    def _start(self, cause: str) -> None:
-        core = self.core
-        numbers = core.numbers
-        core.generation += 1
-        core.failures_in_row = 0
-        if self.actual is not Actual.STARTING:
-            self._attempting = True
-        with numbers.lock:
-            if core.generation > 1:
-                numbers.restarts += 1
-            if self._attempting:
-                numbers.recovery_attempts += 1
-            numbers.version += 1
-        self._lapsed = self._permanent = False
-        core.event(EventKind.STARTING, {"cause": cause})
-        self.incarnation = core.fleet.make_incarnation(core)
-        self.incarnation.begin()
-
-    def _end(self, reason: str) -> None:
-        core = self.core
-        self._disarm()
-        if self._attempting and reason != "lapse":  # given up by command: neither outcome
-            self._attempting = False
-            core.fleet.recovery.gone(core)
-        incarnation = self.incarnation
-        if incarnation is None:
-            self._resolve()
-            return
-        if not incarnation.over:
-            core.event(EventKind.STOPPING, {"reason": reason})
-            core.work.end_inflight(incarnation, reason)
-        incarnation.end()
-
-    def _lapse(
-        self,
-        reason: str,
-        error_type: str,
-        error: BaseException | None,
-        verdict: Verdict | None,
-        *,
-        permanent: bool,
-    ) -> None:
-        core = self.core
-        now = core.now()
-        self.streak = self.current_streak(now)
-        self.verified_at = None
-        self.fault = True
-        self._lapsed = True
-        self._permanent = permanent
-        self._restarting = False
-        self._retry_after = verdict.retry_after if verdict is not None else 0.0
-        self._exhausted = self._window.add(now)
-        self._disarm()
-        core.failures_in_row = 0
-        said = describe(error) if error is not None else ""
-        core.last_lapse = LapseRecord(core.fleet.wall(), core.generation, reason, error_type, said)
-        core.event(
-            EventKind.LAPSED,
-            {
-                "reason": reason,
-                "error_type": error_type,
-                "error": type(error).__qualname__ if error is not None else "",
-                "verdict": verdict.kind if verdict is not None else "",
-            },
-        )
-        self._close_attempt(verified=False)
-        core.fleet.recovery.lapsed(core, verdict.cause if verdict is not None else error_type)
-
-    def _close_attempt(self, *, verified: bool) -> None:
-        if not self._attempting:
-            return
-        self._attempting = False
-        core = self.core
-        with core.numbers.lock:
-            core.numbers.recoveries[0 if verified else 1] += 1
-            core.numbers.version += 1
-        core.fleet.recovery.concluded(core, verified=verified)
-
-    def _decide(self) -> None:
-        core = self.core
-        self._lapsed = False
-        if self.desired is Desired.QUARANTINED:
-            self._to(Actual.QUARANTINED)
-            return
-        if self.desired in (Desired.STOPPED, Desired.DRAINED):
-            self._to(Actual.STOPPED)
-            return
-        if self._from_quarantine:
-            self._to(Actual.QUARANTINED)
-            self._act(settle(self.desired, self.actual, commanded=False))
-            return
-        decision = decide(
-            core.spec,
-            exhausted=self._exhausted,
-            permanent=self._permanent,
-            normal=False,
-            streak=self.streak,
-            rng=core.fleet.rng,
-            retry_after=self._retry_after,
-        )
-        if decision.action == "stop":
-            self._to(Actual.STOPPED)
-        elif decision.action == "quarantine":
-            core.event(EventKind.QUARANTINED, {"reason": decision.reason})
-            self._to(Actual.QUARANTINED)
-            self._act(settle(self.desired, self.actual, commanded=False))
-        else:
-            self.streak += 1
-            self.actual = Actual.BACKING_OFF
-            self.held = core.fleet.groups.lapsed(core, decision.delay)
-            if self.desired is Desired.RUN and not self.held:
-                self._arm(decision.delay)
-            if self.actual is Actual.BACKING_OFF:  # else it was let through at once
-                core.event(
-                    EventKind.BACKING_OFF,
-                    {"delay_seconds": decision.delay, "streak": self.streak},
-                )
-
-    def _resolve(self) -> None:
-        if self.held and self.desired in (Desired.RUN, Desired.PAUSED) and not self._lapsed:
-            self.actual = Actual.BACKING_OFF
-            return
-        following, act = resolve(
-            self.desired, lapse=self._lapsed, restart=self._restarting, fault=self.fault
-        )
-        if act is Act.DECIDE:
-            self._decide()
-        elif act is Act.START and following is not None:
-            self.actual = following
-            self._start("command")
-        elif following is not None:
-            self._to(following)
-
-    def _to(self, actual: Actual) -> None:
-        # come to rest, with nothing running
-        core = self.core
-        self._disarm()
-        self._lapsed = self._restarting = False
-        self._from_quarantine = False
-        self.actual = actual
-        core.fleet.recovery.gone(core)
-        if actual is Actual.STOPPED:
-            core.event(EventKind.STOPPED, {"fault": self.fault})
-            core.work.cancel_waiting("stop")
-        elif self.desired is Desired.QUARANTINED:
-            core.event(EventKind.QUARANTINED, {"reason": "by an operator"})
-
     def _refused_first(self, error: BaseException) -> bool:
         # add() raises and registers nothing; with on_start_failure="recover" it returns instead
         first, self.first = self.first, None
@@ -514,41 +241,6 @@ class Machine:
         failure.__cause__ = error
         first.set_exception(failure)
         return True
-
-    # -- timers ----------------------------------------------------------------------------------
-
-    def _arm(self, delay: float) -> None:
-        core = self.core
-        self.retry_at = core.now() + delay
-        if delay <= 0:
-            core.fleet.recovery.request(core)
-        else:
-            self._timer = core.fleet.call_later(delay, self._due)
-
-    def _arm_probe(self) -> None:
-        interval = self.core.spec.quarantine.probe_interval
-        if interval is not None and self.retry_at is None:
-            self._arm(interval)
-
-    def _due(self) -> None:
-        self._timer = None
-        self.core.fleet.recovery.request(self.core)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self.verify_timer is not None:
-            self.verify_timer.cancel()
-            self.verify_timer = None
-        if self.retry_at is not None:
-            self.retry_at = None
-            self.core.fleet.recovery.withdraw(self.core)
-
-    def _drain_late(self) -> None:
-        self._timer = None
-        if self.desired is Desired.DRAINED and self.actual is Actual.RUNNING:
-            self.fact(Fact.DRAINED)  # END cancels what is still in flight
 
     def verified(self, by: str) -> None:
         """The agent is well again; ``by`` is ``progress``, ``probe`` or ``alive``."""
@@ -576,42 +268,3 @@ class Machine:
         self.actual = Actual.PROBING
         self._start("progress")
         self._changed()
-
-    # -- small things ----------------------------------------------------------------------------
-
-    def current_streak(self, now: float) -> int:
-        """Return lapses in a row; verified running for ``stable_for`` forgets them."""
-        if (
-            self.verified_at is not None
-            and now - self.verified_at >= self.core.spec.verify.stable_for
-        ):
-            return 0
-        return self.streak
-
-    def attend(self) -> None:
-        """Say whether ends of tasks and signs of life matter just now."""
-        core = self.core
-        core.open = core.accepting
-        core.attention = bool(
-            core.failures_in_row
-            or core.conditions
-            or self.actual is not Actual.RUNNING
-            or self.desired is not Desired.RUN
-        )
-
-    def _changed(self) -> None:
-        if self._depth:
-            return
-        self.attend()
-        self.core.publish()
-        if self._waiters:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
-
-    def change(self) -> asyncio.Future[None]:
-        """Return a future of the next change of state; it misses none from this call on."""
-        waiter: asyncio.Future[None] = self.core.fleet.loop.create_future()
-        self._waiters.append(waiter)
-        return waiter

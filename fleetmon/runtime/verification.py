@@ -12,8 +12,8 @@ from fleetmon.events import EventKind
 from fleetmon.policy.transitions import Actual, Fact
 
 if TYPE_CHECKING:
+    from fleetmon.runtime.consequences import AnyIncarnation
     from fleetmon.runtime.core import AgentCore
-    from fleetmon.runtime.machine import AnyIncarnation
 
 
 def arm(core: AgentCore) -> None:

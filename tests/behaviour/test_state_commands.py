@@ -266,6 +266,20 @@ class TestStartStopRestart:
             assert agent.snapshot().lifecycle == "stopped"
 
 
+    @pytest.mark.parametrize("command", ["stop", "restart", "drain", "quarantine"])
+    async def test_a_life_that_is_ended_before_its_first_step_leaves_no_zombie(
+        self, clock, command
+    ):
+        lives = ScriptedAgent(serve=[Step.hang()])
+        async with fleet_of() as (fleet, _):
+            agent = await fleet.add("A", lives)
+            await agent.stop(wait=True)
+            await agent.start()  # the loop has not turned since
+            result = await fleet.command(command, "A", wait=True)
+            assert (result.settled, clock.monotonic()) == (True, 0)
+            assert agent.snapshot().zombies == 0
+
+
 class TestHangOfOneTask:
     SPEC = steady(capacity=2, hang=HangLimits(soft=5, hard=10, cancel_grace=5))
 
