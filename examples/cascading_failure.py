@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from fleetmon import AgentSpec, Backoff, EventKind, SharedCause, Supervisor, SupervisorSettings
 
 if TYPE_CHECKING:
-    from fleetmon.runtime.body import Body
+    from fleetmon import Body
 
 
 class Database:
@@ -80,7 +80,7 @@ async def main() -> None:
         database.broken.clear()
         verified, closed = 0, False
         async for event in events:
-            if event.kind is EventKind.SHARED_CAUSE_CLOSED and event.data["state"] == "closed":
+            if event.kind is EventKind.SHARED_CAUSE_CLOSED:
                 closed = True
                 print("breaker closed")
             verified += event.kind is EventKind.VERIFIED

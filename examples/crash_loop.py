@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from fleetmon import AgentSpec, Backoff, EventKind, Intensity, Supervisor, Task
 
 if TYPE_CHECKING:
-    from fleetmon.runtime.body import Body
+    from fleetmon import Body
 
 config = {"broken": True}
 

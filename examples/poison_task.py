@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from fleetmon import AgentSpec, Backoff, DeadLetteredError, Supervisor
 
 if TYPE_CHECKING:
-    from fleetmon.runtime.body import Body
+    from fleetmon import Body
 
 fixed = False
 

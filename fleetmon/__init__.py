@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         ShutdownReport,
     )
     from fleetmon.roster import ELITE, Roster, RosterEntry, load_roster
+    from fleetmon.runtime.body import Body
     from fleetmon.runtime.task import Task
     from fleetmon.settings import (
         Metrics,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
         HangLimits,
         HealthPolicy,
         Intensity,
+        Probing,
         Quarantine,
         Verification,
     )
@@ -98,6 +100,7 @@ _HOMES = {
     "policy.classify": ("Verdict",),
     "results": ("Accepted", "CommandResult", "LeftBehind", "NoOp", "Rejected", "ShutdownReport"),
     "roster": ("ELITE", "Roster", "RosterEntry", "load_roster"),
+    "runtime.body": ("Body",),
     "runtime.task": ("Task",),
     "settings": (
         "Metrics",
@@ -115,6 +118,7 @@ _HOMES = {
         "HangLimits",
         "HealthPolicy",
         "Intensity",
+        "Probing",
         "Quarantine",
         "Verification",
     ),
@@ -131,6 +135,7 @@ __all__ = [
     "AgentStartError",
     "BackgroundSupervisor",
     "Backoff",
+    "Body",
     "CommandResult",
     "Condition",
     "DeadLetter",
@@ -151,6 +156,7 @@ __all__ = [
     "NoOp",
     "NotAcceptingError",
     "NotRunningError",
+    "Probing",
     "Quarantine",
     "QueueFullError",
     "Rejected",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
 
-from fleetmon.errors import QueueFullError, SpecError, TaskTimeoutError
+from fleetmon.errors import NotRunningError, QueueFullError, SpecError, TaskTimeoutError
 from fleetmon.runtime.task import CURRENT, Task
 from fleetmon.runtime.watch import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from typing_extensions import Unpack
 
     from fleetmon.results import CommandResult
     from fleetmon.runtime.core import AgentCore
@@ -19,6 +21,16 @@ if TYPE_CHECKING:
     from fleetmon.spec import AgentSpec
 
 F = TypeVar("F", bound="Callable[..., Any]")
+
+
+class How(TypedDict, total=False):
+    """What every command takes beside its agent; see :meth:`Supervisor.command`."""
+
+    reason: str
+    actor: str
+    wait: bool
+    timeout: float | None
+    generation: int | None
 
 
 class _Commander(Protocol):
@@ -31,6 +43,7 @@ class _Commander(Protocol):
         actor: str = "",
         wait: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109
+        generation: int | None = None,
     ) -> CommandResult: ...
 
 
@@ -140,6 +153,22 @@ class Agent:
                 core.work.cancel(task, "caller")
             raise
 
+    def call(self, task_type: str, payload: Any = None, *, timeout: float | None = None) -> Any:
+        """As :meth:`run`, for synchronous code in a thread other than the supervisor's.
+
+        A handler on the thread executor calls other agents with it.
+
+        Raises:
+            NotRunningError: called in the supervisor's own thread, which it would block.
+        """
+        fleet = self._core.fleet
+        if get_ident() == fleet.thread:
+            msg = "call() would block the supervisor's own loop; await run() there"
+            raise NotRunningError(msg)
+        return asyncio.run_coroutine_threadsafe(
+            self.run(task_type, payload, timeout=timeout), fleet.loop
+        ).result()
+
     async def submit(
         self,
         task_type: str,
@@ -199,30 +228,35 @@ class Agent:
 
     # -- work around the host's own call ---------------------------------------------------------
 
-    def task(self, task_type: str, *, refuse: bool = False) -> Task:
+    def task(self, task_type: str, *, timeout: float | None = None, refuse: bool = False) -> Task:
         """Measure the host's own work: ``with agent.task("train") as task: ...``.
 
         Args:
             task_type: label.
+            timeout: seconds that it may take. It does not stop the work: a ``TimeoutError`` or a
+                cancellation after them is booked as timed out.
             refuse: raise while the agent is paused, draining, stopped or quarantined, instead of
                 leaving that to the host.
         """
         if refuse:
             self._core.work.refuse()
-        return Task(self._core, task_type)
+        if timeout is None:
+            return Task(self._core, task_type)
+        return Task(self._core, task_type, None, _deadline(self._core, timeout, None))
 
     def watch(
         self,
         function: F,
         *,
-        task_type: str | None = None,
+        task_type: str | Callable[..., str] | None = None,
         failed: Callable[[Any], bool] | None = None,
     ) -> F:
         """Return ``function`` with every call measured as a task of this agent.
 
         Args:
             function: synchronous, coroutine, generator or asynchronous generator function.
-            task_type: label; the function's name by default.
+            task_type: label, or a function of the call's arguments that gives it; the function's
+                name by default.
             failed: tells from a result that the call failed without raising, for example
                 ``lambda r: not r.success``.
         """
@@ -234,35 +268,35 @@ class Agent:
 
     # -- commands --------------------------------------------------------------------------------
 
-    async def start(self, **how: Any) -> CommandResult:
+    async def start(self, **how: Unpack[How]) -> CommandResult:
         """Start it after it was stopped; see :meth:`Supervisor.command` for the arguments."""
         return await self._supervisor.command("start", self.agent_id, **how)
 
-    async def stop(self, **how: Any) -> CommandResult:
+    async def stop(self, **how: Unpack[How]) -> CommandResult:
         """Stop it."""
         return await self._supervisor.command("stop", self.agent_id, **how)
 
-    async def restart(self, **how: Any) -> CommandResult:
+    async def restart(self, **how: Unpack[How]) -> CommandResult:
         """End its incarnation and begin another."""
         return await self._supervisor.command("restart", self.agent_id, **how)
 
-    async def pause(self, **how: Any) -> CommandResult:
+    async def pause(self, **how: Unpack[How]) -> CommandResult:
         """Keep its incarnation, take nothing new."""
         return await self._supervisor.command("pause", self.agent_id, **how)
 
-    async def resume(self, **how: Any) -> CommandResult:
+    async def resume(self, **how: Unpack[How]) -> CommandResult:
         """Take tasks again."""
         return await self._supervisor.command("resume", self.agent_id, **how)
 
-    async def drain(self, **how: Any) -> CommandResult:
+    async def drain(self, **how: Unpack[How]) -> CommandResult:
         """Let it finish, then stop."""
         return await self._supervisor.command("drain", self.agent_id, **how)
 
-    async def quarantine(self, **how: Any) -> CommandResult:
+    async def quarantine(self, **how: Unpack[How]) -> CommandResult:
         """Take it out until it is reset."""
         return await self._supervisor.command("quarantine", self.agent_id, **how)
 
-    async def reset(self, **how: Any) -> CommandResult:
+    async def reset(self, **how: Unpack[How]) -> CommandResult:
         """Forget streak and conditions; from quarantine this brings it back."""
         return await self._supervisor.command("reset", self.agent_id, **how)
 

@@ -98,20 +98,23 @@ class NotAcceptingError(TaskRefusedError):
 
     def __init__(self, agent_id: str, state: str) -> None:
         """Name the state and the command that would change it."""
-        fix = {"paused": "resume", "stopped": "start", "quarantined": "reset"}.get(state, "start")
-        super().__init__(
-            agent_id, state, f"agent {agent_id!r} is {state} and takes no tasks; {fix} it first"
-        )
+        if state == "absent":
+            said = f"agent {agent_id!r} has not been added; add() or attach() it first"
+        else:
+            fix = {"paused": "resume", "quarantined": "reset"}.get(state, "start")
+            said = f"agent {agent_id!r} is {state} and takes no tasks; {fix} it first"
+        super().__init__(agent_id, state, said)
 
 
 class DrainingError(TaskRefusedError):
     """The agent, or the fleet, is draining: it finishes what it has and takes nothing new."""
 
     def __init__(self, agent_id: str, state: str = "draining") -> None:
-        """Name who drains."""
-        super().__init__(
-            agent_id, state, f"{agent_id!r} is draining and takes nothing new; resume it first"
-        )
+        """Name who drains; ``state`` other than ``draining`` is the whole fleet's phase."""
+        said = f"agent {agent_id!r} is draining and takes nothing new; resume it first"
+        if state in ("stopping", "stopped"):
+            said = f"agent {agent_id!r} takes nothing new: its supervisor is {state}"
+        super().__init__(agent_id, state, said)
 
 
 class QueueFullError(TaskRefusedError):

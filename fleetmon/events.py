@@ -50,6 +50,7 @@ class EventKind(StrEnum):
     STALLED = "stalled"
     SHARED_CAUSE_OPENED = "shared_cause_opened"  # data: cause, agents
     SHARED_CAUSE_PROBE = "shared_cause_probe"
+    SHARED_CAUSE_RAMPING = "shared_cause_ramping"  # the probe came back; the rest follows
     SHARED_CAUSE_CLOSED = "shared_cause_closed"
     FLEET_STARTED = "fleet_started"
     FLEET_DRAINING = "fleet_draining"

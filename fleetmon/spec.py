@@ -33,12 +33,17 @@ class Part(BaseModel):
             raise spec_error(type(self).__name__, error) from None
 
 
+# a part inside a part has told its own name already
+_NESTED = ("Backoff: ", "Intensity: ", "HangLimits: ", "Verification: ", "Quarantine: ")
+
+
 def spec_error(what: str, error: ValidationError) -> SpecError:
     """Turn pydantic's report into one sentence."""
     parts = []
     for item in error.errors(include_url=False):
         name = ".".join(str(piece) for piece in item["loc"])
         said = item["msg"].removeprefix("Value error, ")
+        said = said.partition(": ")[2] if said.startswith(_NESTED) else said
         if item["type"] == "extra_forbidden":
             said = "no such field; remove it or mend its spelling"
         parts.append(f"{name}={item['input']!r}: {said}" if name else said)
@@ -126,6 +131,13 @@ class Deadlines(Part):
     probe: Positive = 5.0
 
 
+class Probing(Part):
+    """Asking an agent that runs whether it is well; only agents with a probe are asked."""
+
+    every: Positive | None = 30.0
+    """Seconds between two probes; one that fails is a lapse. ``None``: never while it runs."""
+
+
 class AgentSpec(Part):
     """Everything a supervisor needs to know about one agent."""
 
@@ -168,3 +180,4 @@ class AgentSpec(Part):
     quarantine: Quarantine = Quarantine()
     health: HealthPolicy = HealthPolicy()
     deadlines: Deadlines = Deadlines()
+    probing: Probing = Probing()

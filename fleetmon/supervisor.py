@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from prometheus_client import CollectorRegistry
+    from typing_extensions import Unpack
 
+    from fleetmon.agent import How
     from fleetmon.background import BackgroundSupervisor
     from fleetmon.hooks import TaskLog, TaskTracer
     from fleetmon.policy.classify import Verdict
@@ -241,6 +244,7 @@ class Supervisor:
         if not callable(factory):
             msg = f"factory={factory!r} is not callable; pass a class or a function"
             raise SpecError(msg, field="factory", value=factory)
+        _callable_without_arguments(factory)
         loop = fleet.loop
         core = fleet.admit(agent_id, spec, OWNED)
         core.factory = factory
@@ -370,35 +374,35 @@ class Supervisor:
             return await commands.outcome(core, wanted, timeout)
         return result
 
-    async def start(self, agent_id: str, **how: Any) -> CommandResult:
+    async def start(self, agent_id: str, **how: Unpack[How]) -> CommandResult:
         """Start an agent; arguments as :meth:`command`."""
         return await self.command("start", agent_id, **how)
 
-    async def stop(self, agent_id: str, **how: Any) -> CommandResult:
+    async def stop(self, agent_id: str, **how: Unpack[How]) -> CommandResult:
         """Stop an agent."""
         return await self.command("stop", agent_id, **how)
 
-    async def restart(self, agent_id: str, **how: Any) -> CommandResult:
+    async def restart(self, agent_id: str, **how: Unpack[How]) -> CommandResult:
         """End an agent's incarnation and begin another; spends no restart budget."""
         return await self.command("restart", agent_id, **how)
 
-    async def pause(self, agent_id: str, **how: Any) -> CommandResult:
+    async def pause(self, agent_id: str, **how: Unpack[How]) -> CommandResult:
         """Let an agent take nothing new."""
         return await self.command("pause", agent_id, **how)
 
-    async def resume(self, agent_id: str, **how: Any) -> CommandResult:
+    async def resume(self, agent_id: str, **how: Unpack[How]) -> CommandResult:
         """Let a paused or drained agent take tasks again."""
         return await self.command("resume", agent_id, **how)
 
-    async def drain_agent(self, agent_id: str, **how: Any) -> CommandResult:
+    async def drain_agent(self, agent_id: str, **how: Unpack[How]) -> CommandResult:
         """Let an agent finish, then stop (``drain`` is the whole fleet's)."""
         return await self.command("drain", agent_id, **how)
 
-    async def quarantine(self, agent_id: str, **how: Any) -> CommandResult:
+    async def quarantine(self, agent_id: str, **how: Unpack[How]) -> CommandResult:
         """Take an agent out until it is reset."""
         return await self.command("quarantine", agent_id, **how)
 
-    async def reset(self, agent_id: str, **how: Any) -> CommandResult:
+    async def reset(self, agent_id: str, **how: Unpack[How]) -> CommandResult:
         """Forget an agent's streak and conditions; from quarantine this brings it back."""
         return await self.command("reset", agent_id, **how)
 
@@ -485,6 +489,22 @@ class Supervisor:
             msg = "metrics are not served; set settings.metrics.listen to HOST:PORT"
             raise NotRunningError(msg)
         return f"{self._server.url}/metrics"
+
+
+def _callable_without_arguments(factory: Callable[[], Any]) -> None:
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # some callables in C do not tell
+        return
+    try:
+        signature.bind()
+    except TypeError as error:
+        name = getattr(factory, "__qualname__", repr(factory))
+        msg = (
+            f"factory {name} {error}: it is called without arguments and makes the agent; "
+            f"pass lambda: {name} if it is the agent itself"
+        )
+        raise SpecError(msg, field="factory", value=factory) from None
 
 
 async def _finish(work: asyncio.Future[Any]) -> None:

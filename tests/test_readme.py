@@ -38,7 +38,9 @@ class Block(NamedTuple):
 
 
 def python_blocks() -> list[Block]:
-    found = re.finditer(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", TEXT, re.M | re.S)
+    found = re.finditer(
+        r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", TEXT, re.MULTILINE | re.DOTALL
+    )
     return [Block(TEXT.count("\n", 0, m.start()) + 2, m[1], m[2]) for m in found]
 
 
@@ -72,7 +74,9 @@ def test_the_other_blocks_run_in_one_session_and_print_what_stands_below_them(ca
 
 def rows(header: str) -> list[list[str]]:
     """The cells of the one table whose first column is headed so."""
-    (table,) = re.findall(rf"^\| {re.escape(header)} \|.*\n\|[-|]+\n((?:\|.*\n)+)", TEXT, re.M)
+    (table,) = re.findall(
+        rf"^\| {re.escape(header)} \|.*\n\|[-|]+\n((?:\|.*\n)+)", TEXT, re.MULTILINE
+    )
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in table.splitlines()]
 
 
@@ -137,7 +141,7 @@ def test_the_default_settings_are_as_the_words_say():
 
 
 def test_the_toml_block_is_a_roster(tmp_path):
-    (text,) = re.findall(r"^```toml\n(.*?)^```", TEXT, re.M | re.S)
+    (text,) = re.findall(r"^```toml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
     assert tomllib.loads(text)
     path = tmp_path / "fleet.toml"
     path.write_text(text)
@@ -158,5 +162,5 @@ def test_the_two_commands_are_targets_of_the_makefile_and_the_bench_markers_are_
     makefile = (ROOT / "Makefile").read_text("utf-8")
     for target in ("demo", "test"):
         assert f"make {target}" in TEXT
-        assert re.search(rf"^{target}:", makefile, re.M)
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     assert TEXT.count("<!-- bench:begin -->") == TEXT.count("<!-- bench:end -->") == 1

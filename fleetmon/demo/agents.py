@@ -160,9 +160,10 @@ class SyncAgent:
 class AsyncAgent:
     """Works on the supervisor's own loop; what takes longer goes to a thread from there."""
 
-    def __init__(self, recipe: Recipe, services: Services) -> None:
-        """Get ready."""
+    def __init__(self, recipe: Recipe, services: Services, release: threading.Event) -> None:
+        """Get ready; ``release`` ends even stubborn faults, when the demonstration is over."""
         self._job = recipe.build(services)
+        self._release = release
         self._quick = self._job.name in QUICK
 
     async def handle(self, task: Task) -> Facts:
@@ -181,9 +182,18 @@ class AsyncAgent:
         elif assignment.fault == "hang":
             await asyncio.sleep(assignment.seconds)
         elif assignment.fault == "swallowed_cancellation":
-            await _insist(assignment.seconds)
+            await self._insist(assignment.seconds)
         else:
             _go_down(assignment)
+
+    async def _insist(self, seconds: float) -> None:
+        """Stay for so long, whoever cancels."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self._release.is_set():
+            try:
+                await asyncio.sleep(left)
+            except asyncio.CancelledError:  # the very mistake to be survived
+                continue
 
 
 class PullingAgent:
@@ -219,13 +229,3 @@ def _go_down(assignment: Assignment) -> None:
     if assignment.fault == "mass_failure":
         raise SharedOutageError
     raise InjectedCrashError(assignment.code)
-
-
-async def _insist(seconds: float) -> None:
-    """Stay for so long, whoever cancels."""
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        try:
-            await asyncio.sleep(left)
-        except asyncio.CancelledError:
-            continue

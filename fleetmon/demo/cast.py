@@ -58,6 +58,7 @@ class Player:
         role: where its work runs, or that it is the host's own.
         recipe: makes its job.
         spec: how it is kept alive.
+        corpus: the files it works on.
         labels: its types of task as the roster calls them, each with the job's own verb.
         chained: restarts together with others.
     """
@@ -66,6 +67,7 @@ class Player:
     role: Role
     recipe: Recipe
     spec: AgentSpec
+    corpus: Corpus
     labels: tuple[tuple[str, str], ...]
     chained: bool = False
 
@@ -121,12 +123,7 @@ def choose_cast(
     chain: tuple[str, ...] = _CHAIN if roster is ELITE else tuple(threads[-_CHAIN_LENGTH:])
     if len(chain) < _CHAIN_LENGTH:
         chain = ()
-    small = replace(
-        corpus,
-        files=corpus.files[:_KEPT_FOR_WORKERS],
-        texts=corpus.texts[:_KEPT_FOR_WORKERS],
-        sources=corpus.sources[:_KEPT_FOR_WORKERS],
-    )
+    small = replace(corpus, files=_few(corpus.files), texts=(), sources=_few(corpus.sources))
     players = []
     for at, entry in enumerate(roster):
         agent_id, role = entry.agent_id, roles[entry.agent_id]
@@ -138,8 +135,14 @@ def choose_cast(
         labels = tuple((name, verbs[n % len(verbs)]) for n, name in enumerate(names))
         above = chain[: chain.index(agent_id)][-1:] if agent_id in chain else ()
         spec = _spec(entry, role, tuple(names), above, in_chain=agent_id in chain, tempo=tempo)
-        players.append(Player(agent_id, role, recipe, spec, labels, agent_id in chain))
+        chained = agent_id in chain
+        players.append(Player(agent_id, role, recipe, spec, corpus, labels, chained))
     return tuple(players)
+
+
+def _few(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    # "__main__" within what is sent to a worker means that it needs the host's own main module
+    return tuple(p for p in paths[:_KEPT_FOR_WORKERS] if p.stem != "__main__")
 
 
 def _spec(

@@ -32,7 +32,7 @@ KINDS = (
 # When each comes within a cycle, who may suffer it, and what it needs until it is over: seconds.
 # The long ones first; the failure of most of the fleet when the others are well again.
 _SCRIPT: tuple[tuple[float, str, tuple[Role, ...], float], ...] = (
-    (3.0, "crash", ("thread",), 4.0),
+    (3.0, "crash", ("thread", "serve", "inline"), 4.0),
     (5.0, "swallowed_cancellation", ("inline",), 11.0),
     (7.0, "hang", ("thread", "inline", "process"), 8.0),
     (9.0, "poison_task", ("serve",), 6.0),

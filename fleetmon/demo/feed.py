@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 SHARE = 0.5
 """Of one core: what the demonstration uses by default, its threads together."""
 
+WORKER_REST = 0.25
+"""Part of the others' rest that an agent takes whose work does not share the interpreter's lock."""
+
 _SHORTEST, _LONGEST = 0.1, 5.0  # seconds between two tasks of one agent
 _AFTER_REFUSAL = 0.5  # seconds until an agent that takes nothing is asked again
 
@@ -30,7 +33,7 @@ class Deck:
     def __init__(self, player: Player, seed: int) -> None:
         """Shuffle."""
         self._labels = player.labels
-        self._paths = player.recipe.corpus.paths(player.recipe.job.wants)
+        self._paths = player.corpus.paths(player.recipe.job.wants)
         self._choose = random.Random(f"{seed}\0{player.agent_id}")  # noqa: S311 - repeatable, not secret
         self._drawn = 0
 
@@ -84,8 +87,11 @@ class Pacer:
 class Feeder:
     """Hands one agent its tasks, each when the one before has ended and a rest is over."""
 
-    def __init__(self, agent: Agent, deck: Deck, pacer: Pacer, seed: int) -> None:
-        """Prepare."""
+    def __init__(
+        self, agent: Agent, deck: Deck, pacer: Pacer, seed: int, *, rest: float = 1.0
+    ) -> None:
+        """Prepare; ``rest`` is the part of the pacer's interval that this agent rests."""
+        self._part = rest
         self._agent = agent
         self._deck = deck
         self._pacer = pacer
@@ -103,4 +109,4 @@ class Feeder:
                 continue
             with suppress(Exception):  # how it ended is in the books
                 await task
-            await asyncio.sleep(self._rest.uniform(0.5, 1.5) * self._pacer.interval)
+            await asyncio.sleep(self._rest.uniform(0.5, 1.5) * self._pacer.interval * self._part)

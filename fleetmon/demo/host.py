@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 import tempfile
 import threading
@@ -23,10 +22,11 @@ from fleetmon.demo.chaos import Chaos
 from fleetmon.demo.checks import is_spoiled
 from fleetmon.demo.console import Console
 from fleetmon.demo.corpus import find_corpus
-from fleetmon.demo.feed import Deck, Feeder, Pacer
+from fleetmon.demo.feed import WORKER_REST, Deck, Feeder, Pacer
 from fleetmon.demo.observed import ObservedWorker
 from fleetmon.demo.outcome import Outcomes
 from fleetmon.demo.services import Services
+from fleetmon.demo.signals import signals_taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -112,15 +112,16 @@ async def perform(
         with Services(options.seed, root / "shared") as services:
             demo = _Demo(options, console, fleet, players, services)
             kib = corpus.total_bytes // 1024
-            async with fleet:
-                console.say(
-                    f"fleetmon demo: {len(players)} agents work on {len(corpus.files)} files "
-                    f"({kib} KiB) below {corpus.root}"
-                )
-                console.say(f"metrics: {fleet.metrics_url}")
-                console.say(f"look:    curl -s {fleet.metrics_url} | grep agents_health_status")
-                console.say("end:     Ctrl-C drains and stops, a second Ctrl-C stops at once")
-                with _Signals(demo, active=signals):
+            with signals_taken(demo.asked, demo.hurried, console, grace=_GRACE, active=signals):
+                async with fleet:
+                    console.say(
+                        f"fleetmon demo: {len(players)} agents work on {len(corpus.files)} files "
+                        f"({kib} KiB) below {corpus.root}"
+                    )
+                    url = fleet.metrics_url
+                    console.say(f"metrics: {url}")
+                    console.say(f"look:    curl -s {url} | grep agents_health_status")
+                    console.say("end:     Ctrl-C drains and stops, a second Ctrl-C stops at once")
                     return await demo.run()
 
 
@@ -207,7 +208,7 @@ class _Demo:
         if player.role == "process":
             factory = partial(SyncAgent, player.recipe)
         elif player.role == "inline":
-            factory = partial(AsyncAgent, player.recipe, self.services)
+            factory = partial(AsyncAgent, player.recipe, self.services, self.release)
         elif player.role == "serve":
             factory = partial(PullingAgent, player.recipe, self.services)
         else:
@@ -226,7 +227,13 @@ class _Demo:
                 continue
             agent = self.fleet.agent(player.agent_id)
             for lane in range(min(player.spec.capacity, 8)):
-                feeder = Feeder(agent, self.decks[player.agent_id], self.pacer, seed + lane)
+                feeder = Feeder(
+                    agent,
+                    self.decks[player.agent_id],
+                    self.pacer,
+                    seed + lane,
+                    rest=WORKER_REST if player.role == "process" else 1.0,
+                )
                 self._spawn(feeder.run())
         if self.options.chaos:
             chaos = Chaos(
@@ -288,7 +295,7 @@ class _Demo:
     def _faults_line(self) -> list[str]:
         if not self.options.chaos:
             return []
-        known = self.outcomes.injections
+        known = [i for i in self.outcomes.injections if i.injected]
         detected = sum(i.detected is not None for i in known)
         recovered = sum(i.recovered is not None for i in known)
         return [f"faults: {len(known)} injected, {detected} detected, {recovered} recovered"]
@@ -306,7 +313,13 @@ class _Demo:
         hurried.cancel()
         drained.cancel()
         url = self.fleet.metrics_url
-        scraped, quiet = await self._scrape(url)
+        trouble: list[str] = []
+        scraped: dict[str, books.Account] | None = None
+        quiet = False
+        try:
+            scraped, quiet = await self._scrape(url)
+        except (OSError, ValueError) as error:
+            trouble.append(f"/metrics could not be read: {error}")
         self.release.set()
         ended = await self.fleet.shutdown(
             drain=0.0, stop=_HURRY if self.hurried.is_set() else _STOP
@@ -315,7 +328,8 @@ class _Demo:
             await asyncio.wait((self._listener,), timeout=_STOP)
         final = self.fleet.snapshot()
         accounts = books.read_snapshot(final)
-        wrong = books.audit(accounts, scraped, quiet=quiet)
+        shown = accounts if scraped is None else scraped
+        wrong = trouble + books.audit(accounts, shown, quiet=quiet)
         return report.Results(
             seconds=seconds,
             metrics_url=url,
@@ -355,37 +369,3 @@ async def _end(tasks: Sequence[asyncio.Future[Any]]) -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks, timeout=_STOP)
-
-
-class _Signals:
-    """Takes SIGINT and SIGTERM for the length of a run: they are the host's to take."""
-
-    def __init__(self, demo: _Demo, *, active: bool) -> None:
-        self._demo = demo
-        self._active = active and threading.current_thread() is threading.main_thread()
-
-    def __enter__(self) -> None:
-        if self._active:
-            loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGINT, self._interrupted)
-            loop.add_signal_handler(signal.SIGTERM, self._terminated)
-
-    def __exit__(self, *_: object) -> None:
-        if self._active:
-            loop = asyncio.get_running_loop()
-            loop.remove_signal_handler(signal.SIGINT)
-            loop.remove_signal_handler(signal.SIGTERM)
-
-    def _interrupted(self) -> None:
-        demo = self._demo
-        if demo.asked.is_set():
-            demo.hurried.set()
-            demo.console.say("stopping at once")
-        else:
-            demo.asked.set()
-            demo.console.say("draining; a second Ctrl-C stops at once")
-
-    def _terminated(self) -> None:
-        if not self._demo.asked.is_set():
-            self._demo.asked.set()
-            self._demo.console.say(f"terminating: draining for up to {_GRACE:g} s")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from fleetmon import AgentSnapshot, Event, FleetSnapshot
 
-_BACK = frozenset([EventKind.VERIFIED])
+_GIVEN_UP = 300.0  # seconds after which nobody waits for what becomes of a fault any more
 
 
 class Outcomes:
@@ -28,10 +28,13 @@ class Outcomes:
         self.injections: list[Injection] = []
         self.quarantines = 0
         self._announce = announce
+        self._open: list[Injection] = []
 
     def ordered(self, injection: Injection) -> None:
         """Take note of an injection that is about to be made."""
         self.injections.append(injection)
+        recent = [i for i in self._open if injection.at - i.at < _GIVEN_UP]
+        self._open = [*recent, injection]
 
     def injected(self, injection: Injection) -> None:
         """Take note that an agent has taken it on; from any thread, harmless twice."""
@@ -43,18 +46,16 @@ class Outcomes:
         """Take one event."""
         if event.kind is EventKind.QUARANTINED:
             self.quarantines += 1
-        for injection in self.injections:
-            if injection.recovered is None and event.monotonic >= injection.at:
+        for injection in tuple(self._open):
+            if event.monotonic >= injection.at:
                 _MATCH[injection.kind](self, injection, event)
 
     def look(self, snapshot: FleetSnapshot) -> None:
         """Take a snapshot: some recoveries show in no event."""
         waiting = [
             injection
-            for injection in self.injections
-            if injection.detected is not None
-            and injection.recovered is None
-            and injection.kind in ("hang", "blocked_loop")
+            for injection in self._open
+            if injection.detected is not None and injection.kind in ("hang", "blocked_loop")
         ]
         if not waiting:
             return
@@ -118,13 +119,13 @@ class Outcomes:
             self._recovered(injection, now, "it works on")
 
     def _blocked_loop(self, injection: Injection, event: Event) -> None:
-        if event.agent_id not in injection.agents:
-            return
-        if event.kind is EventKind.LOOP_BLOCKED:
+        ours = event.agent_id in injection.agents
+        if ours and event.kind is EventKind.LOOP_BLOCKED:
             place = f"{str(event.data['file']).rpartition('/')[2]}:{event.data['line']}"
             self._detected(injection, event, f"loop blocked at {place}")
-        elif event.kind is EventKind.LOOP_FREED and injection.detected is not None:
-            injection.freed = True
+        elif event.kind is EventKind.LOOP_FREED and (ours or not event.agent_id):
+            # without a name where the last look at the blocker came just too late
+            injection.freed = injection.detected is not None
 
     def _swallowed_cancellation(self, injection: Injection, event: Event) -> None:
         if event.agent_id not in injection.agents:
@@ -178,7 +179,7 @@ class Outcomes:
 
     def _back(self, injection: Injection, event: Event) -> None:
         went = injection.generations.get(event.agent_id)
-        if event.kind in _BACK and went is not None and event.generation > went:
+        if event.kind is EventKind.VERIFIED and went is not None and event.generation > went:
             self._recovered(injection, event.monotonic, f"generation {event.generation} verified")
 
     def _detected(self, injection: Injection, event: Event, how: str) -> None:
@@ -191,6 +192,7 @@ class Outcomes:
 
     def _recovered(self, injection: Injection, now: float, how: str) -> None:
         injection.recovered = now
+        self._open.remove(injection)
         took = now - injection.at
         self._announce(
             f"fault  recovered  {injection.kind} in {injection.who} after {took:.1f} s: {how}"

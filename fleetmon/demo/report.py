@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fleetmon import FleetSnapshot
     from fleetmon.demo.books import Account
 
+_NO_TURN = "the run ended before its turn"
 _HEALTH = ("healthy", "degraded", "failed")
 
 
@@ -99,7 +100,7 @@ class Results:
         lines = [f"ran {self.seconds:.1f} s, tasks: {ends}", f"recoveries: {ways}"]
         if chaos:
             for kind, counts in self.faults.items():
-                why = self.impossible.get(kind, "") if not counts["injected"] else ""
+                why = "" if counts["injected"] else self.impossible.get(kind, _NO_TURN)
                 lines.append(
                     f"fault {kind:<23} {counts['injected']} injected, {counts['detected']} "
                     f"detected, {counts['recovered']} recovered" + (f" ({why})" if why else "")
@@ -125,10 +126,11 @@ def progress(snapshot: FleetSnapshot, seconds: float, rate: float, load: float) 
     word = ", ".join(
         f"{count} {name}" for count, name in zip(health, _HEALTH, strict=True) if count
     )
-    ended = sum(agent.numbers.assigned for agent in agents)
+    tasks = sum(agent.assigned for agent in agents)
+    phase = "" if snapshot.phase == "running" else f"{snapshot.phase}: "
     restarts = sum(agent.numbers.restarts for agent in agents)
     return (
-        f"{seconds:6.1f} s  {word}  {ended} tasks {rate:.0f}/s  "
+        f"{seconds:6.1f} s  {phase}{word}  {tasks} tasks {rate:.0f}/s  "
         f"{sum(agent.failed for agent in agents)} failed  {restarts} restarts  "
         f"lag {snapshot.fleet.loop_lag_seconds * 1000:.0f} ms  cpu {load:.0%}"
     )

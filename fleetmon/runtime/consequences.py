@@ -57,6 +57,7 @@ class Consequences:
         "first",
         "held",
         "incarnation",
+        "lapse_error",
         "retry_at",
         "streak",
         "verified_at",
@@ -72,6 +73,7 @@ class Consequences:
         self.incarnation: AnyIncarnation | None = None
         self.fault = False
         self.held = False
+        self.lapse_error: BaseException | None = None
         self.streak = 0
         self.verified_at: float | None = None
         self.retry_at: float | None = None
@@ -197,6 +199,7 @@ class Consequences:
         self._disarm()
         core.failures_in_row = 0
         said = describe(error) if error is not None else ""
+        self.lapse_error = error
         core.last_lapse = LapseRecord(core.fleet.wall(), core.generation, reason, error_type, said)
         core.event(
             EventKind.LAPSED,

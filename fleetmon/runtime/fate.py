@@ -81,7 +81,7 @@ def _fate(task: Task) -> None:
         core.fleet.bury_task(task, why)
         settle(task, error=error_of(DeadLetteredError, task, f"is a dead letter: {why}"))
         return
-    settle(task, error=error_of(TaskFailedError, task, "failed: its agent went down under it"))
+    settle(task, error=_because(task, TaskFailedError, "failed: its agent went down under it"))
     task.error_type = "crash"
     task.end(FAILED)
 
@@ -108,6 +108,14 @@ def _requeue(task: Task) -> None:
     else:
         core.work.put_back(again)
         core.work.dispatch()
+
+
+def _because(task: Task, kind: type[TaskError], what: str) -> TaskError:
+    # with the reason of the lapse, and its error as the cause
+    lapse = task.core.last_lapse
+    error = error_of(kind, task, f"{what} ({lapse.reason})" if lapse is not None else what)
+    error.__cause__ = task.core.machine.lapse_error
+    return error
 
 
 def timeout_of(task: Task) -> TaskError:

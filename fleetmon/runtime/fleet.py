@@ -113,7 +113,8 @@ class Fleet:
         While it runs, ``loop`` is a plain attribute, since the hot path asks for it.
         """
         if name == "loop":
-            msg = f"supervisor {self.name!r} is not running; enter it with 'async with' first"
+            fix = "enter it with 'async with' first" if self.phase == "new" else "make a new one"
+            msg = f"supervisor {self.name!r} is {self.phase}; {fix}"
             raise NotRunningError(msg)
         raise AttributeError(name)
 
@@ -191,18 +192,25 @@ class Fleet:
     # -- agents ----------------------------------------------------------------------------------
 
     def spec_of(self, entry: RosterEntry | None, spec: AgentSpec | None) -> AgentSpec:
-        """Return the spec to use: as given, else the defaults with the roster's overrides."""
-        if spec is not None:
-            return spec
+        """Return the spec to use: the settings' defaults, then the roster's, then what is given.
+
+        Only fields that were set count, so that a spec which sets one leaves the others alone.
+        """
         defaults = self.settings.defaults
-        if entry is None or not (entry.spec or entry.task_types):
+        if spec is None and (entry is None or not (entry.spec or entry.task_types)):
             return defaults
-        values = defaults.model_dump(exclude_unset=True) | dict(entry.spec)
-        if entry.task_types:
-            values.setdefault("task_types", tuple(entry.task_types))
+        values: dict[str, Any] = {f: getattr(defaults, f) for f in defaults.model_fields_set}
+        if entry is not None:
+            values |= dict(entry.spec)
+            if entry.task_types:
+                values.setdefault("task_types", tuple(entry.task_types))
+        if spec is not None:
+            values |= {f: getattr(spec, f) for f in spec.model_fields_set}
         try:
             return type(defaults)(**values)
         except SpecError as error:
+            if entry is None:
+                raise
             msg = f"roster entry {entry.agent_id!r}: {error}"
             raise SpecError(msg, field=error.field, value=error.value) from None
 

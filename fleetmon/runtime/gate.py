@@ -68,10 +68,11 @@ class RecoveryGate:
         now = self._fleet.now()
         if verified:
             if self.control.verified(core.agent_id, now):
+                closed = self.control.state == "closed"
                 self._fleet.bus.publish(
-                    EventKind.SHARED_CAUSE_CLOSED,
+                    EventKind.SHARED_CAUSE_CLOSED if closed else EventKind.SHARED_CAUSE_RAMPING,
                     core.agent_id,
-                    data={"state": self.control.state},
+                    data={"cause": self.control.cause},
                 )
         else:
             self.control.failed(core.agent_id, now)

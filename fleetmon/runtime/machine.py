@@ -13,6 +13,7 @@ from fleetmon.events import EventKind
 from fleetmon.policy.classify import describe
 from fleetmon.policy.transitions import Actual, Command, Desired, Fact, command, settle
 from fleetmon.results import Accepted, CommandResult, NoOp, Rejected
+from fleetmon.runtime import verification
 from fleetmon.runtime.consequences import Consequences
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class Machine(Consequences):
         core = self.core
         core.event(EventKind.STARTED, {})
         self.fact(Fact.STARTED)
+        if incarnation.has_probe and self.actual is Actual.RUNNING:
+            verification.schedule(core)
         first, self.first = self.first, None
         if first is not None and not first.done():
             first.set_result(None)
@@ -252,6 +255,8 @@ class Machine(Consequences):
         self._close_attempt(verified=True)
         core.event(EventKind.VERIFIED, {"by": by})
         self.fact(Fact.VERIFIED)
+        if self.incarnation is not None and self.incarnation.has_probe:
+            verification.schedule(core)
         core.work.dispatch()
         if self.desired is not Desired.RUN:
             self._act(settle(self.desired, self.actual, commanded=False))

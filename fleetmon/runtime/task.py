@@ -311,7 +311,8 @@ class Task:
         if isinstance(error, asyncio.CancelledError):
             aio = self.aio
             if aio is None or aio.cancelling() or aio.done():
-                self.end(CANCELLED)
+                late = self.deadline is not None and core.now() >= self.deadline
+                self.end(TIMED_OUT if late else CANCELLED)
                 if core.attention:
                     core.fleet.post(core.work.check_drained)
                 return

@@ -58,6 +58,19 @@ def _idle(core: AgentCore, incarnation: AnyIncarnation) -> None:
         incarnation.ping()
 
 
+def schedule(core: AgentCore) -> None:
+    """Have a running agent that has a probe asked again in a while."""
+    incarnation = core.machine.incarnation
+    every = core.spec.probing.every
+    if incarnation is not None and every is not None and incarnation.has_probe:
+        core.fleet.call_later(every, _ask, core, incarnation)
+
+
+def _ask(core: AgentCore, incarnation: AnyIncarnation) -> None:
+    if core.machine.incarnation is incarnation and core.machine.actual is Actual.RUNNING:
+        incarnation.probe(core.spec.deadlines.probe)
+
+
 def probe_result(core: AgentCore, incarnation: AnyIncarnation, error: BaseException | None) -> None:
     """A probe of this incarnation has passed (``None``) or failed."""
     machine = core.machine
@@ -68,7 +81,9 @@ def probe_result(core: AgentCore, incarnation: AnyIncarnation, error: BaseExcept
             machine.fact(Fact.PROBE_PASSED)
         elif machine.actual is Actual.RECOVERING:
             machine.verified("probe")
-    elif machine.actual in (Actual.PROBING, Actual.RECOVERING):
+        elif machine.actual is Actual.RUNNING:
+            schedule(core)
+    elif machine.actual in (Actual.PROBING, Actual.RECOVERING, Actual.RUNNING):
         core.event(EventKind.PROBE_FAILED, {"error": type(error).__qualname__})
         machine.lapse("its probe failed", "probe_failed", error, count=True)
 

@@ -18,8 +18,11 @@ from fleetmon.runtime.task import CURRENT, Task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
+    from typing import TypeAlias
 
     from fleetmon.runtime.core import AgentCore
+
+    Name: TypeAlias = str | Callable[..., str]
 
 _OK: tuple[None, None, None] = (None, None, None)
 
@@ -27,7 +30,7 @@ _OK: tuple[None, None, None] = (None, None, None)
 def watch(
     core: AgentCore,
     function: Callable[..., Any],
-    task_type: str | None,
+    task_type: str | Callable[..., str] | None,
     failed: Callable[[Any], bool] | None,
 ) -> Callable[..., Any]:
     """Return ``function`` with every call measured as a task of ``core``.
@@ -41,11 +44,22 @@ def watch(
     if not callable(function):
         msg = f"watch needs a callable, not {function!r}"
         raise TypeError(msg)
-    name: str = task_type or getattr(function, "__name__", "") or type(function).__name__
+    name: str | Callable[..., str] = (
+        task_type or getattr(function, "__name__", "") or type(function).__name__
+    )
     wrap = {"sync": _sync, "async": _async, "gen": _gen, "asyncgen": _asyncgen}[kind_of(function)]
     wrapper: Callable[..., Any] = wrap(core, function, name, failed)
     functools.update_wrapper(wrapper, function)
     return wrapper
+
+
+def _label(name: Name, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    if isinstance(name, str):
+        return name
+    try:
+        return str(name(*args, **kwargs))
+    except Exception:  # noqa: BLE001 - the host's function must not break the host's call
+        return "other"
 
 
 def _judge(task: Task, failed: Callable[[Any], bool] | None, result: Any) -> None:
@@ -61,10 +75,10 @@ def _judge(task: Task, failed: Callable[[Any], bool] | None, result: Any) -> Non
 
 
 def _sync(
-    core: AgentCore, function: Callable[..., Any], name: str, failed: Callable[[Any], bool] | None
+    core: AgentCore, function: Callable[..., Any], name: Name, failed: Callable[[Any], bool] | None
 ) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        task = Task(core, name)
+        task = Task(core, _label(name, args, kwargs))
         task.__enter__()
         try:
             result = function(*args, **kwargs)
@@ -92,10 +106,10 @@ async def _rest(task: Task, coroutine: Any, failed: Callable[[Any], bool] | None
 
 
 def _async(
-    core: AgentCore, function: Callable[..., Any], name: str, failed: Callable[[Any], bool] | None
+    core: AgentCore, function: Callable[..., Any], name: Name, failed: Callable[[Any], bool] | None
 ) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        with Task(core, name) as task:
+        with Task(core, _label(name, args, kwargs)) as task:
             result = await function(*args, **kwargs)
             _judge(task, failed, result)
         return result
@@ -104,10 +118,10 @@ def _async(
 
 
 def _gen(
-    core: AgentCore, function: Callable[..., Any], name: str, failed: Callable[[Any], bool] | None
+    core: AgentCore, function: Callable[..., Any], name: Name, failed: Callable[[Any], bool] | None
 ) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        task = Task(core, name)
+        task = Task(core, _label(name, args, kwargs))
         context = copy_context()  # every step runs in it, the consumer's code does not
         context.run(task.__enter__)
         inner = function(*args, **kwargs)
@@ -139,11 +153,11 @@ def _gen(
 def _asyncgen(
     core: AgentCore,
     function: Callable[..., Any],
-    name: str,
+    name: Name,
     failed: Callable[[Any], bool] | None,  # noqa: ARG001 - it has no result to judge
 ) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        task = Task(core, name)
+        task = Task(core, _label(name, args, kwargs))
         context = copy_context()
         context.run(task.__enter__)
         inner = function(*args, **kwargs)

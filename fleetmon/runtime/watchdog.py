@@ -199,6 +199,8 @@ class Watchdog:
             fleet.blocked_total += now - watch.counted
         seconds, watch.counted = now - watch.counted, now
         blame = self.blame(watch)
+        if blame.agent is None and watch.blame is not None:
+            blame = watch.blame  # free again, and our question has not had its turn yet
         changed = first or watch.blame is None or watch.blame.agent is not blame.agent
         if changed and watch.blame is not None and watch.blame.agent is not None:
             watch.blame.agent.clear_condition("blocked_loop")
@@ -248,13 +250,13 @@ class Watchdog:
         core = watch.blame.agent if watch.blame else None
         watch.blocked_since = watch.counted = 0.0
         watch.blame = None
+        if core is not None:
+            core.clear_condition("blocked_loop")
         fleet.bus.publish(
             EventKind.LOOP_FREED,
             core.agent_id if core else "",
             data={"seconds": round(seconds, 3)},
         )
-        if core is not None:
-            core.clear_condition("blocked_loop")
 
     # -- blame -----------------------------------------------------------------------------------
 

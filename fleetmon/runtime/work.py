@@ -14,6 +14,7 @@ from fleetmon.errors import (
     DrainingError,
     NotAcceptingError,
     QueueFullError,
+    SpecError,
     TaskCancelledError,
     TaskFailedError,
     WorkerDiedError,
@@ -62,7 +63,11 @@ class Work:
         if core.accepting:
             return
         state = core.numbers.lifecycle
-        if core.machine.desired is Desired.DRAINED or not core.fleet.accepting:
+        if core.mode == "declared" or core.removed:
+            raise NotAcceptingError(core.agent_id, "absent")
+        if not core.fleet.accepting:
+            raise DrainingError(core.agent_id, core.fleet.phase)
+        if core.machine.desired is Desired.DRAINED:
             raise DrainingError(core.agent_id, state)
         if core.machine.desired is Desired.PAUSED:
             state = "paused"
@@ -87,6 +92,12 @@ class Work:
         ):
             self._start(task, incarnation, queued=False)  # type: ignore[arg-type]
             return
+        if core.mode == "observed":
+            msg = (
+                f"{core.agent_id!r} is observed: the host runs its work; measure that with task() "
+                "or watch(), or add() the agent to hand tasks in"
+            )
+            raise SpecError(msg, field="agent_id", value=core.agent_id)
         if self.queued >= core.spec.queue and not self.pullers:
             raise QueueFullError(core.agent_id, core.spec.queue)
         core.numbers.accept(task.slot)
@@ -231,6 +242,8 @@ class Work:
                 judge.succeeded(core, task)
             return
         error_type, cause = failure
+        if cause is None and task.pulled:  # a body that takes its work has no result to give
+            cause = error_of(TaskFailedError, task, f"failed: {error_type}")
         # who reported failure without raising gets its result, not an exception
         settle(task, result=result) if cause is None else settle(task, error=cause)
         task.failed(cause, None, error_type)

@@ -185,6 +185,27 @@ class TestRestForOne:
             bystander = fleet.agent("B").snapshot()
             assert (bystander.lifecycle, bystander.health) == ("stopped", 0)
 
+    async def test_07_one_that_ended_as_its_type_allows_stays_down_and_fails_nobody(self, clock):
+        done = ScriptedAgent(serve=[[Step.wait(1), NORMAL], Step.hang()])
+        agents = {"A": once(), "B": done, "C": calm()}
+        async with fleet_of() as (fleet, cap):
+            await self.chain(fleet, agents, B={"restart": "transient"})
+            await asyncio.sleep(60)
+            assert [a.lives for a in agents.values()] == [2, 1, 2]
+            assert len(cap.of("lapsed")) == 1
+            assert fleet.agent("B").snapshot().lifecycle == "stopped"
+
+    async def test_07_a_quarantined_dependent_keeps_its_own_slow_probe(self, clock):
+        ill = calm(start=[Step.succeed()], serve=[Step.fail(PermissionError), Step.hang()])
+        agents = {"A": once(), "B": ill, "C": calm()}
+        async with fleet_of() as (fleet, cap):
+            await self.chain(fleet, agents)
+            await cap.wait_for("lapsed", "A")
+            await asyncio.sleep(20)
+            assert fleet.agent("B").snapshot().lifecycle == "quarantined"
+            assert fleet.agent("A").snapshot().lifecycle == "running"
+            await cap.wait_for("verified", "B", timeout=100)
+
     @pytest.mark.parametrize("command", ["stop", "pause"])
     async def test_07_what_an_operator_took_down_is_not_revived(self, clock, command):
         agents = {"A": once(), "B": calm(), "C": calm()}

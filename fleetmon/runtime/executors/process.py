@@ -20,6 +20,7 @@ from fleetmon.runtime.executors.wire import (
     Kind,
     dumps,
     loads,
+    names_main,
     unpack_error,
 )
 
@@ -189,7 +190,7 @@ class ProcessExecutor:
                 value=self._factory,
             ) from error
         main = _main_file()
-        if not main and b"__main__" in factory:
+        if not main and names_main(factory):
             raise SpecError(
                 f"factory {self._factory!r} lives in an interactive __main__, which a worker "
                 "process cannot import; move it into a module",

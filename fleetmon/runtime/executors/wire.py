@@ -77,6 +77,16 @@ def dumps(value: Any, what: str) -> bytes:
     return body
 
 
+# The text "__main__" all alone (pickle's SHORT_BINUNICODE, 8 bytes), as a module's name is written;
+# a longer text that has it inside, such as a path, does not match.
+_MAIN = b"\x8c\x08__main__"
+
+
+def names_main(body: bytes) -> bool:
+    """Tell whether something pickled refers to the module ``__main__``."""
+    return _MAIN in body
+
+
 class _FromWorker(pickle.Unpickler):
     """Finds the worker's ``__mp_main__`` in the ``__main__`` that it is a copy of."""
 

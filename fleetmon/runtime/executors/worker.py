@@ -29,6 +29,7 @@ from fleetmon.runtime.executors.wire import (
     Frames,
     Kind,
     dumps,
+    names_main,
     pack_error,
 )
 
@@ -94,7 +95,7 @@ class Main:
 
     def loads(self, body: bytes) -> Any:
         """Unpickle, after loading the host's main module if the body mentions it."""
-        if self._path and b"__main__" in body:
+        if self._path and names_main(body):
             self._load()
         return pickle.loads(body)  # noqa: S301 - from our own supervisor
 
