@@ -157,7 +157,7 @@ class Outcomes:
         if event.kind is EventKind.SHARED_CAUSE_OPENED and name in str(event.data["cause"]):
             self._detected(injection, event, "a shared cause: restarts wait for one probe")
         elif event.kind is EventKind.SHARED_CAUSE_CLOSED:
-            injection.freed = event.data["state"] == "closed"
+            injection.freed = True
         elif event.agent_id not in injection.agents:
             return
         elif event.kind is EventKind.LAPSED and event.data["error"] == name:
