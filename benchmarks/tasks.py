@@ -283,7 +283,7 @@ def rows_of_counts(*, quick: bool) -> list[Row]:
         modes = ("bare", "reference", "ours_task", "ours_run")
         try:
             with ThreadPoolExecutor(2) as pool:
-                each = pool.map(lambda m: instructions.count(m, few=500, many=1_500), modes)
+                each = pool.map(lambda m: instructions.count(m, few=250, many=1_000), modes)
                 counted = dict(zip(modes, each, strict=True))
         except instructions.CannotCountError as error:
             reason = str(error)

@@ -76,7 +76,8 @@ class Intensity(Part):
     """More than ``max_restarts`` lapses within ``period`` end in quarantine (OTP's intensity)."""
 
     max_restarts: Annotated[int, Field(ge=0, le=1_000_000_000)] = 5
-    period: Positive = 60.0
+    period: Positive = 600.0
+    """Long enough for six slow failures, so that the worst case is finite; see ``explain``."""
 
 
 class HangLimits(Part):

@@ -259,7 +259,7 @@ class Supervisor:
             fleet.discard(core)
             raise
         except BaseException:
-            fleet.discard(core)
+            fleet.discard(core, forget=True)
             raise
         return Agent(self, core)
 

@@ -37,7 +37,8 @@ def worst_case(spec: AgentSpec) -> Explanation:
                + deadlines.start + verify.timeout
 
     and at least ``floor``. Gaps never shrink, so lapses 1 to ``m + 1`` lie closest together:
-    ``worst = gap(1) + ... + gap(m)`` if that is below ``period``; otherwise attempts that fail late
+    if ``gap(1) + ... + gap(m)`` is below ``period``, ``worst`` is that sum and one more
+    ``deadlines.stop``, since the last life has to end first; otherwise attempts that fail late
     enough never exhaust, and it is ``inf``. ``best = m * floor`` by the same rule. A temporary
     agent is never restarted, hence never exhausted: both are ``inf``.
 
@@ -55,8 +56,7 @@ def worst_case(spec: AgentSpec) -> Explanation:
     fixed = spec.deadlines.stop + spec.deadlines.start + spec.verify.timeout
     worst = attempts * fixed + _largest_delays(backoff, attempts)
     best = attempts * backoff.floor
-    if worst >= period and attempts:
-        worst = math.inf
+    worst = math.inf if worst >= period and attempts else worst + spec.deadlines.stop
     if best >= period and attempts:
         best = math.inf
     return Explanation(worst, best, attempts, _text(spec, worst, best))

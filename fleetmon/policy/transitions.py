@@ -138,7 +138,7 @@ SETTLE: dict[tuple[Desired, Actual], Act] = {
     (_D.RUN, _A.STARTING): Act.NONE,
     (_D.RUN, _A.RECOVERING): Act.NONE,
     (_D.RUN, _A.RUNNING): Act.NONE,
-    (_D.RUN, _A.STOPPING): Act.NONE,
+    (_D.RUN, _A.STOPPING): Act.START,  # after a command only: as soon as the old life has ended
     (_D.RUN, _A.BACKING_OFF): Act.ARM_RETRY,
     (_D.RUN, _A.QUARANTINED): Act.ARM_PROBE,
     (_D.RUN, _A.PROBING): Act.NONE,

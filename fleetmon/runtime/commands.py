@@ -36,15 +36,24 @@ def apply(
 ) -> CommandResult:
     """Apply a command now and audit it; runs in the supervisor's loop."""
     result = _refused(fleet, core, wanted, generation) or core.machine.command(wanted)
-    audit(core, wanted.value, actor, reason, type(result).__name__.lower())
+    detail = "" if isinstance(result, Accepted) else result.reason
+    audit(core, wanted.value, actor, reason, type(result).__name__.lower(), detail)
     return result
 
 
-def audit(core: AgentCore, name: str, actor: str, reason: str, result: str) -> None:
+def audit(
+    core: AgentCore, name: str, actor: str, reason: str, result: str, detail: str = ""
+) -> None:
     """Write the audit event of a command."""
     core.event(
         EventKind.COMMAND,
-        {"command": name, "actor": actor, "reason": reason, "result": result},
+        {
+            "command": name,
+            "actor": actor,
+            "reason": reason,
+            "result": result,
+            "detail": detail,
+        },
     )
 
 

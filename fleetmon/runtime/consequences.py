@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fleetmon.errors import AgentStartError
 from fleetmon.events import EventKind
 from fleetmon.policy.classify import describe
 from fleetmon.policy.intensity import RestartWindow
@@ -100,6 +101,8 @@ class Consequences:
             return
         if following is not None:
             self.actual = following
+            if following is Actual.RUNNING and not self.fault:
+                self.verified_at = self.core.now()
         # one fact may bring about others at once; only where it all ends is told
         self._depth += 1
         try:
@@ -115,7 +118,9 @@ class Consequences:
         if act is Act.NONE:
             pass
         elif act is Act.START:
-            if self.actual is Actual.STOPPED:
+            if self.actual is Actual.STOPPING:
+                self._restarting = not self._lapsed  # as soon as the old life has ended
+            elif self.actual is Actual.STOPPED:
                 self.actual = Actual.RECOVERING if self.fault else Actual.STARTING
                 self._start("command")
             else:
@@ -165,6 +170,8 @@ class Consequences:
     def _end(self, reason: str) -> None:
         core = self.core
         self._disarm()
+        self.streak = self.current_streak(core.now())  # what comes is not running any more
+        self.verified_at = None
         if self._attempting and reason != "lapse":  # given up by command: neither outcome
             self._attempting = False
             core.fleet.recovery.gone(core)
@@ -249,6 +256,7 @@ class Consequences:
             self._to(Actual.STOPPED)
         elif decision.action == "quarantine":
             core.event(EventKind.QUARANTINED, {"reason": decision.reason})
+            core.fleet.groups.lapsed(core, None)
             self._to(Actual.QUARANTINED)
             self._act(settle(self.desired, self.actual, commanded=False))
         else:
@@ -286,6 +294,11 @@ class Consequences:
         self._from_quarantine = False
         self.actual = actual
         core.fleet.recovery.gone(core)
+        first, self.first = self.first, None
+        if first is not None and not first.done():
+            first.set_exception(
+                AgentStartError(core.agent_id, f"it was {actual.value} before it was up")
+            )
         if actual is Actual.STOPPED:
             core.event(EventKind.STOPPED, {"fault": self.fault})
             core.work.cancel_waiting("stop")

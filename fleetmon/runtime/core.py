@@ -211,6 +211,7 @@ class AgentCore:
         machine = self.machine
         return (
             not self.removed
+            and self.mode != DECLARED
             and self.fleet.accepting
             and machine.desired is Desired.RUN
             and machine.actual is not Actual.STOPPED

@@ -270,14 +270,27 @@ class Fleet:
         self._numbers.append(core.numbers)
         return core
 
-    def discard(self, core: AgentCore) -> None:
-        """Let an agent go; its counters stay, so that they never go back."""
+    def discard(self, core: AgentCore, *, forget: bool = False) -> None:
+        """Let an agent go; its counters stay, so that they never go back.
+
+        Args:
+            core: the agent.
+            forget: it never was up: nothing of it stays, unless it was declared before.
+        """
         with self._lock:
-            if not core.removed:
+            if core.removed or core.mode == DECLARED:
+                return
+            self.live -= 1
+            self.groups.graph.remove(core.agent_id)
+            core.open = False
+            if core.entry is not None:
+                core.mode = DECLARED
+            elif forget and not core.numbers.types and core.generation == 1:
                 core.removed = True
-                core.open = False
-                self.live -= 1
-                self.groups.graph.remove(core.agent_id)
+                del self.cores[core.agent_id]
+                self._numbers = [n for n in self._numbers if n is not core.numbers]
+            else:
+                core.removed = True
         core.event(EventKind.AGENT_REMOVED, {})
 
     def find(self, name: str) -> AgentCore:
@@ -288,10 +301,11 @@ class Fleet:
                 core = self.cores.get(self.roster.normalize(name))
             except UnknownAgentError:
                 core = None
-        if core is None:
+        if core is None or core.removed:
             from difflib import get_close_matches  # only in the error
 
-            raise UnknownAgentError(str(name), get_close_matches(str(name), self.cores, 3))
+            there = [c.agent_id for c in self.cores.values() if not c.removed]
+            raise UnknownAgentError(str(name), get_close_matches(str(name), there, 3))
         return core
 
     def make_incarnation(self, core: AgentCore) -> Incarnation | ObservedIncarnation:
@@ -408,7 +422,7 @@ class Fleet:
             self.wall(),
             now,
             self.phase,
-            tuple(c.snapshot(now) for c in tuple(self.cores.values())),
+            tuple(c.snapshot(now) for c in tuple(self.cores.values()) if not c.removed),
             self.fleet(),
         )
 

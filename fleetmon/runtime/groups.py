@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from fleetmon.runtime.core import AgentCore
     from fleetmon.runtime.fleet import Fleet
 
-_UP = (Actual.RUNNING, Actual.RECOVERING)
-_DOWN = (Actual.BACKING_OFF, Actual.STOPPED, Actual.QUARANTINED)
+_DOWN = frozenset((Actual.BACKING_OFF, Actual.STOPPED, Actual.QUARANTINED))
 
 
 class Groups:
@@ -31,61 +30,87 @@ class Groups:
         self._fleet = fleet
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    def lapsed(self, core: AgentCore, delay: float) -> bool:
-        """Begin a group restart if the agent's strategy asks for one; returns whether it does."""
+    def lapsed(self, core: AgentCore, delay: float | None) -> bool:
+        """Begin a group restart if the agent's strategy asks for one; returns whether it does.
+
+        Args:
+            core: who lapsed.
+            delay: seconds of its own backoff; ``None`` when it is quarantined instead: then the
+                others wait until a probe brings it back.
+        """
         if core.spec.strategy == "one_for_one":
             return False
         cores = self._fleet.cores
         members = [cores[a] for a in self.graph.affected(core.agent_id) if a in cores]
-        members = [m for m in members if m.machine.desired is Desired.RUN and m.mode == "owned"]
-        if not members:
-            return False
-        old = self._running.get(core.agent_id)
+        members = [m for m in members if _takes_part(m)]
+        old = self._running.pop(core.agent_id, None)
         if old is not None and not old.done():
             old.cancel()
+        if not members:
+            return False
         self._running[core.agent_id] = self._fleet.loop.create_task(
             self._restart(core, members, delay)
         )
         return True
 
     async def _restart(  # noqa: C901 - one procedure, told in order
-        self, core: AgentCore, members: list[AgentCore], delay: float
+        self, core: AgentCore, members: list[AgentCore], delay: float | None
     ) -> None:
         for member in reversed(members):
             member.machine.hold()
-            await self._until(member, _DOWN)
-        core.machine.rejoin(delay)
-        while core.machine.actual not in _UP:
+            while member.machine.actual not in _DOWN:
+                await member.machine.change()
+        if delay is not None:
+            core.machine.rejoin(delay)
+        while not _is_up(core):
             if core.machine.desired is not Desired.RUN:
-                break
+                for member in members:
+                    member.machine.release()
+                return
             await core.machine.change()
-        if core.machine.desired is not Desired.RUN:
-            for member in members:
-                member.machine.release(start=False)
-            return
-        back: list[AgentCore] = []
         for member in members:
-            if member.spec.restart == "temporary":
-                member.machine.bystander()  # bystanders of that kind are not revived
-                continue
-            generation = member.generation
-            member.machine.release(start=True)
-            await self._until(member, (*_UP, *_DOWN))
-            if member.machine.desired is not Desired.RUN:
-                continue
-            if member.machine.actual not in _UP or member.generation != generation + 1:
-                for other in [*reversed(back), member]:
+            if not await self._bring_back(member):
+                for other in reversed(members):
                     other.machine.hold()
                 core.machine.lapse(f"restarting {member.agent_id!r} with it failed", "start_failed")
                 return
-            back.append(member)
+        for member in members:
+            member.machine.release()
 
     @staticmethod
-    async def _until(core: AgentCore, states: tuple[Actual, ...]) -> None:
-        while core.machine.actual not in states:
-            await core.machine.change()
+    async def _bring_back(member: AgentCore) -> bool:
+        machine = member.machine
+        if member.spec.restart == "temporary":
+            machine.bystander()  # those are not revived
+            return True
+        if not machine.rise():
+            return True  # not wanted any more
+        while not _is_up(member) and machine.actual not in _DOWN:
+            await machine.change()
+        # one that ended as its restart type allows has failed nobody
+        return machine.actual is not Actual.BACKING_OFF or machine.desired is not Desired.RUN
 
     def close(self) -> None:
         """Give up what is under way."""
         for task in self._running.values():
             task.cancel()
+
+
+def _is_up(core: AgentCore) -> bool:
+    machine = core.machine
+    incarnation = machine.incarnation
+    return (
+        machine.actual in (Actual.RUNNING, Actual.RECOVERING)
+        and incarnation is not None
+        and incarnation.started
+    )
+
+
+def _takes_part(core: AgentCore) -> bool:
+    # who is down of its own accord stays down, and in quarantine keeps its own slow probe
+    machine = core.machine
+    return (
+        core.mode == "owned"
+        and machine.desired is Desired.RUN
+        and machine.actual not in (Actual.STOPPED, Actual.QUARANTINED)
+    )

@@ -42,6 +42,7 @@ class Incarnation:
     """
 
     __slots__ = (
+        "_begun",
         "_deadline",
         "_life",
         "_over",
@@ -88,6 +89,7 @@ class Incarnation:
         self.has_handle = False
         self.parked: list[Task] = []
         self.pulled: dict[int, Task] = {}
+        self._begun = False
         self._over = False
         self._life: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
@@ -115,6 +117,7 @@ class Incarnation:
     async def _live(self) -> None:  # noqa: C901 - one life, told in order
         core = self.core
         executor = self.executor
+        self._begun = True
         error: BaseException | None = None
         try:
             await executor.start()
@@ -195,7 +198,11 @@ class Incarnation:
             self.check_gone()
             return
         life = self._life
-        if life is None or life.done() or life is running_aio_task():
+        if life is not None and not self._begun:
+            life.cancel()  # it has not had its first step, and will have none
+            self._over = True
+            self.check_gone()
+        elif life is None or life.done() or life is running_aio_task():
             self._arm_deadline()
         elif pull.wake(self.core.work):
             # it waits for work: let it leave by itself first

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fleetmon.errors import AgentStartError
 from fleetmon.events import EventKind
 from fleetmon.policy.classify import describe
+from fleetmon.policy.intensity import RestartWindow
 from fleetmon.policy.transitions import Actual, Command, Desired, Fact, command, settle
 from fleetmon.results import Accepted, CommandResult, NoOp, Rejected
 from fleetmon.runtime import verification
@@ -41,9 +42,12 @@ class Machine(Consequences):
             return Rejected(name.value, core.agent_id, core.numbers.lifecycle, answer.reason)
         if answer.verdict == "noop":
             return NoOp(name.value, core.agent_id, core.numbers.lifecycle, answer.reason)
+        released = self.desired is not answer.desired
         self.desired = answer.desired
+        if self.actual is Actual.RUNNING:
+            self._disarm()  # the deadline of a drain that is not wanted any more
         if name is Command.RESET:
-            self._reset()
+            self._reset(released=released)
         elif name is Command.RESTART:
             self._restart()
         else:
@@ -51,7 +55,7 @@ class Machine(Consequences):
         self._changed()
         return Accepted(name.value, core.agent_id, core.numbers.lifecycle)
 
-    def _reset(self) -> None:
+    def _reset(self, *, released: bool) -> None:
         core = self.core
         self.streak = 0
         self._window.clear()
@@ -67,6 +71,8 @@ class Machine(Consequences):
                 self._start("command")
             elif self.desired is Desired.PAUSED:
                 self.actual = Actual.BACKING_OFF
+        elif released:
+            self._act(settle(self.desired, self.actual, commanded=True))
 
     def _restart(self) -> None:
         self._disarm()
@@ -81,7 +87,13 @@ class Machine(Consequences):
 
     def start_first(self, first: asyncio.Future[None] | None) -> None:
         """Begin the first incarnation; ``first`` gets the outcome when ``add`` waits for it."""
+        spec = self.core.spec
+        self._window = RestartWindow(spec.intensity.max_restarts, spec.intensity.period)
         self.first = first
+        self.fault = self.held = False
+        self.streak = 0
+        self.verified_at = None
+        self.core.clear_condition("failing", *_FROM_PROGRESS)
         self.desired = Desired.RUN
         self.actual = Actual.STARTING
         self._start("first")
@@ -121,7 +133,7 @@ class Machine(Consequences):
             core.numbers.fail("crash")
             self.fact(Fact.LAPSED)
             return
-        if self._refused_first(error):
+        if self._refused_first(error) or self._failed_to_rise(error):
             return
         verdict = core.fleet.classify(core, error)
         reason, error_type = "its body raised", "crash"
@@ -133,11 +145,25 @@ class Machine(Consequences):
         self._lapse(reason, error_type, error, verdict, permanent=verdict.kind == "permanent")
         self.fact(Fact.LAPSED)
 
+    def _failed_to_rise(self, error: BaseException) -> bool:
+        # started for its group: the attempt is counted once, by the agent that lapsed
+        incarnation = self.incarnation
+        if not self.held or incarnation is None or incarnation.started:
+            return False
+        core = self.core
+        core.numbers.fail("start_failed")
+        core.event(EventKind.START_FAILED, {"error": type(error).__qualname__})
+        self._close_attempt(verified=False)
+        self.incarnation = None
+        self.actual = Actual.BACKING_OFF
+        self._changed()
+        return True
+
     def start_late(self, incarnation: AnyIncarnation, error: BaseException) -> None:
         """The incarnation has not come up by its deadline."""
         if incarnation is not self.incarnation or self.actual not in _ALIVE:
             return
-        if self._refused_first(error):
+        if self._refused_first(error) or self._failed_to_rise(error):
             incarnation.end()
         else:
             self.lapse("did not start in time", "start_failed", error, count=True)
@@ -209,17 +235,25 @@ class Machine(Consequences):
         if self.desired is Desired.RUN and self.actual is Actual.BACKING_OFF:
             self._arm(delay)
 
-    def release(self, *, start: bool) -> None:
-        """Let go of a held agent; ``start`` begins its incarnation unless it is not wanted."""
-        self.held = False
-        if self.actual is not Actual.BACKING_OFF:
-            return
-        if self.desired is Desired.RUN and start:
-            self.actual = Actual.RECOVERING if self.fault else Actual.STARTING
-            self._start("dependency")
-        else:
-            self._act(settle(self.desired, self.actual, commanded=False))
+    def rise(self) -> bool:
+        """Begin a held agent's incarnation, still held; returns whether that is wanted.
+
+        Should it fail before it is up, it stays down and held: that is its group's affair.
+        """
+        if self.actual is not Actual.BACKING_OFF or self.desired is not Desired.RUN:
+            self.release()
+            return False
+        self.actual = Actual.RECOVERING if self.fault else Actual.STARTING
+        self._start("dependency")
         self._changed()
+        return True
+
+    def release(self) -> None:
+        """Let go of a held agent: from here on it is its own affair again."""
+        self.held = False
+        if self.actual is Actual.BACKING_OFF:
+            self._act(settle(self.desired, self.actual, commanded=False))
+            self._changed()
 
     def bystander(self) -> None:
         """A temporary agent that was stopped with its group: it is not revived."""
@@ -251,10 +285,9 @@ class Machine(Consequences):
         self._disarm()
         self.fault = False
         self._from_quarantine = False
-        self.verified_at = core.now()
-        self._close_attempt(verified=True)
         core.event(EventKind.VERIFIED, {"by": by})
         self.fact(Fact.VERIFIED)
+        self._close_attempt(verified=True)  # only now may the next one be let through
         if self.incarnation is not None and self.incarnation.has_probe:
             verification.schedule(core)
         core.work.dispatch()

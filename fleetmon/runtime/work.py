@@ -192,7 +192,9 @@ class Work:
     ) -> None:
         task.begin(queued=queued, aio=task.aio, thread=self.core.fleet.thread)
         try:
-            if incarnation.ending:  # it was asked to end between the handing out and now
+            if (
+                incarnation.ending or task.cancel_reason
+            ):  # it was asked to end between the handing out and now
                 raise asyncio.CancelledError  # noqa: TRY301 - the same way out as a real one
             result = await call(argument)
         except BaseException as error:
@@ -337,7 +339,8 @@ class Work:
         task.cancel_live = task.cancel_at - core.fleet.blocked_total
         if reason == "timeout":
             settle(task, error=timeout_of(task))
-        if task.aio is not None and not task.pulled:  # a body must outlive what it has taken
+        # a body must outlive what it has taken; and what has not begun looks at its reason first
+        if task.aio is not None and task.thread and not task.pulled:
             task.aio.cancel()
 
     def _drop_waiting(self, task: Task, reason: str) -> None:

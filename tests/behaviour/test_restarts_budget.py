@@ -123,7 +123,10 @@ class TestExhaustion:
             back = await cap.wait_for("verified", "B")
             assert back.monotonic == lapsed.monotonic + 1 + 1  # backoff, then idle_after
             now = fleet.snapshot()
-            assert (now.agent("B").lifecycle, now.agent("A").lifecycle) == ("running", "quarantined")
+            assert (now.agent("B").lifecycle, now.agent("A").lifecycle) == (
+                "running",
+                "quarantined",
+            )
             assert len(cap.of("backing_off", "B")) == 1
 
 
@@ -138,9 +141,7 @@ class TestBackoff:
             drawn = [e.data["delay_seconds"] for e in cap.of("backing_off")]
             waits = [
                 begun.monotonic - armed.monotonic
-                for armed, begun in zip(
-                    cap.of("backing_off"), cap.of("starting")[1:], strict=False
-                )
+                for armed, begun in zip(cap.of("backing_off"), cap.of("starting")[1:], strict=False)
             ]
             assert waits == pytest.approx(drawn[: len(waits)])
             assert [e.data["streak"] for e in cap.of("backing_off")] == list(range(1, count + 1))
@@ -236,7 +237,9 @@ class TestStreak:
                 seen.append([e.data["streak"] for e in cap.of("backing_off")])
         assert seen == [[1, 2, 3], [1, 2, 3]]
 
-    async def test_12_a_removed_agent_comes_back_without_the_streak_of_its_earlier_life(self, clock):
+    async def test_12_a_removed_agent_comes_back_without_the_streak_of_its_earlier_life(
+        self, clock
+    ):
         async with fleet_of() as (fleet, cap):
             await fleet.add("A", ScriptedAgent(serve=[CRASH]), spec=steady())
             await cap.wait_for("backing_off", "A", count=3)

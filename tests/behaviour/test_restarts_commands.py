@@ -60,7 +60,9 @@ class TestDuringBackoff:
             assert agent.snapshot().retry_in is None
             await asyncio.sleep(1000)
             assert lives.lives == 1
-            assert agent.snapshot().lifecycle == ("quarantined" if way == "quarantine" else "stopped")
+            assert agent.snapshot().lifecycle == (
+                "quarantined" if way == "quarantine" else "stopped"
+            )
 
     async def test_05_a_stop_while_it_waits_for_its_turn_is_final(self, clock):
         first, second = (
@@ -158,7 +160,9 @@ class TestBoundedStop:
     async def test_06_a_task_that_swallows_cancellation_is_booked_once_and_its_result_fenced(
         self, clock
     ):
-        lives = ScriptedAgent(handle=[[Step.swallow(50), Step.succeed("late")], Step.succeed("new")])
+        lives = ScriptedAgent(
+            handle=[[Step.swallow(50), Step.succeed("late")], Step.succeed("new")]
+        )
         async with fleet_of() as (fleet, cap):
             agent = await fleet.add("A", lives, spec=self.SPEC)
             old = await agent.submit("work", 1)
@@ -174,7 +178,7 @@ class TestBoundedStop:
 
     async def test_06_a_clean_up_that_hangs_is_bounded_too(self, clock):
         lives = ScriptedAgent(serve=[Step.hang()], stop=[Step.wait(1), Step.hang()])
-        async with fleet_of() as (fleet, cap):
+        async with fleet_of() as (fleet, _):
             agent = await fleet.add("A", lives, spec=self.SPEC)
             await agent.restart(wait=True)
             assert clock.monotonic() == 1

@@ -24,7 +24,10 @@ class OwnError(Exception):
     """Trouble of one's own."""
 
 
-async def add_forty(fleet, later=(Step.hang(),), error=None, **spec):
+HANGS = (Step.hang(),)
+
+
+async def add_forty(fleet, later=HANGS, error=None, **spec):
     """Add forty agents that all crash after 5 seconds; returns their scripts by name."""
     agents = {}
     for number, name in enumerate(FORTY):

@@ -39,7 +39,7 @@ class TestTypes:
         ],
     )
     async def test_07_a_restart_type_decides_by_the_kind_of_end(
-        self, clock, restart, end, lives, lifecycle, health
+        self, clock, *, restart, end, lives, lifecycle, health
     ):
         agent = ScriptedAgent(serve=[[Step.wait(1), end], Step.hang()])
         async with fleet_of() as (fleet, _):

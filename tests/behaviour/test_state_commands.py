@@ -265,7 +265,6 @@ class TestStartStopRestart:
             assert lives.lives <= made + 1  # one that was due just now may never have been built
             assert agent.snapshot().lifecycle == "stopped"
 
-
     @pytest.mark.parametrize("command", ["stop", "restart", "drain", "quarantine"])
     async def test_a_life_that_is_ended_before_its_first_step_leaves_no_zombie(
         self, clock, command
