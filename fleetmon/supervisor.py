@@ -314,7 +314,7 @@ class Supervisor:
             UnknownAgentError: there is none of that name.
         """
         core = self._fleet.find(agent_id)
-        commands.audit(core, "remove", actor, reason, "accepted")
+        commands.audit(core, "remove", actor=actor, reason=reason, result="accepted")
         core.machine.command(Command.STOP)
         while core.machine.actual is not Actual.STOPPED:
             await core.machine.change()

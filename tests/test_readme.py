@@ -124,7 +124,7 @@ def test_the_default_settings_are_as_the_words_say():
         ("0.05 to 0.5 s", (spec.backoff.floor, spec.backoff.base) == (0.05, 0.5)),
         ("doubles with each lapse up to 30 s", (spec.backoff.factor, spec.backoff.cap) == (2, 30)),
         ("30 s of verified running", spec.verify.stable_for == 30),
-        ("sixth lapse within a minute", tuple(dict(spec.intensity).values()) == (5, 60)),
+        ("sixth lapse within ten minutes", tuple(dict(spec.intensity).values()) == (5, 600)),
         ("tries the agent once a minute", spec.quarantine.probe_interval == 60),
         ("At most eight agents recover", settings.restarts.max_concurrent == 8),
         ("When half of the fleet, and at least five agents, lapse within ten seconds",

@@ -37,7 +37,8 @@ def apply(
     """Apply a command now and audit it; runs in the supervisor's loop."""
     result = _refused(fleet, core, wanted, generation) or core.machine.command(wanted)
     detail = "" if isinstance(result, Accepted) else result.reason
-    audit(core, wanted.value, actor, reason, type(result).__name__.lower(), detail)
+    said = type(result).__name__.lower()
+    audit(core, wanted.value, actor=actor, reason=reason, result=said, detail=detail)
     return result
 
 

@@ -298,7 +298,7 @@ class TestCounters:
                 seen.append(self.counters(agent))
             for before, after in pairwise(seen):
                 assert all(b <= a for b, a in zip(before, after, strict=False))
-            now = fleet.snapshot().agent("A")
+            now = agent.snapshot()
             assert (now.assigned, now.succeeded, now.failed) == (9, 3, 6)
             assert now.generation >= 9
 

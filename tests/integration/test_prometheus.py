@@ -379,7 +379,7 @@ def test_no_counter_ever_falls_and_work_goes_on(prometheus: Prometheus) -> None:
     assert at_least_twice == set(counters)
     for name in ("agents_tasks_assigned_total", "agents_busy_seconds_total"):
         assert grown[name] >= 20, name
-    assert prometheus.query('sum(rate(agents_tasks_assigned_total[5m]))')[0][1] > 0
+    assert prometheus.query("sum(rate(agents_tasks_assigned_total[5m]))")[0][1] > 0
 
 
 def test_the_books_of_each_agent_balance_in_every_scrape(prometheus: Prometheus) -> None:
