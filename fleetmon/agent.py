@@ -127,9 +127,8 @@ class Agent:
         core = self._core
         fleet = core.fleet
         if get_ident() != fleet.thread:
-            return await _elsewhere(
-                self.run(task_type, payload, timeout=timeout, wait=wait), fleet.loop
-            )
+            loop = fleet.loop
+            return await _elsewhere(self.run(task_type, payload, timeout=timeout, wait=wait), loop)
         parent = CURRENT.get()
         deadline = None if timeout is None and parent is None else _deadline(core, timeout, parent)
         task = Task(core, task_type, payload, deadline)
@@ -165,8 +164,9 @@ class Agent:
         if get_ident() == fleet.thread:
             msg = "call() would block the supervisor's own loop; await run() there"
             raise NotRunningError(msg)
+        loop = fleet.loop
         return asyncio.run_coroutine_threadsafe(
-            self.run(task_type, payload, timeout=timeout), fleet.loop
+            self.run(task_type, payload, timeout=timeout), loop
         ).result()
 
     async def submit(

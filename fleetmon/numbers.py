@@ -45,6 +45,7 @@ LIFECYCLES = (
 )
 DEFAULT_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
+_LABEL = 128  # characters of a task type
 _CHECKPOINTS = 60  # resolution of the utilization window: its sixtieth part
 
 
@@ -207,7 +208,12 @@ class AgentNumbers:
     # -- writing; every method below takes the lock itself unless it says otherwise ------------
 
     def type(self, task_type: str) -> TypeNumbers:
-        """Return the slot of ``task_type``: its own, or ``other`` beyond the limit."""
+        """Return the slot of ``task_type``: its own, or ``other`` beyond the limit.
+
+        Whatever it is, it becomes a text of at most 128 characters that can be encoded.
+        """
+        if type(task_type) is not str or len(task_type) > _LABEL or not task_type.isascii():
+            task_type = _label(task_type)
         found = self.types.get(task_type)
         if found is not None:
             return found
@@ -386,3 +392,11 @@ class AgentNumbers:
                 self.lifecycle,
                 self.health,
             )
+
+
+def _label(value: object) -> str:
+    try:
+        text = str(value)
+    except Exception:  # noqa: BLE001 - an odd label must not break the work that bears it
+        text = "other"
+    return text[:_LABEL].encode("utf-8", "replace").decode("utf-8")

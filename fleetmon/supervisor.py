@@ -8,13 +8,13 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from fleetmon.agent import Agent
-from fleetmon.errors import NotRunningError, SpecError, TaskRefusedError
+from fleetmon.errors import NotRunningError, SpecError
 from fleetmon.events import Event, EventKind
 from fleetmon.policy.explain import Explanation, worst_case
 from fleetmon.policy.transitions import Actual, Command
 from fleetmon.results import Accepted, CommandResult, ShutdownReport
 from fleetmon.runtime import commands, shutdown
-from fleetmon.runtime.fleet import OBSERVED, OWNED, Fleet, default_clock
+from fleetmon.runtime.fleet import DECLARED, OBSERVED, OWNED, Fleet, default_clock
 from fleetmon.runtime.scan import scan
 from fleetmon.runtime.watchdog import Watchdog
 from fleetmon.settings import SupervisorSettings
@@ -102,6 +102,7 @@ class Supervisor:
         self._watchdog: Watchdog | None = None
         self._server: MetricsServer | None = None
         self._scanner: asyncio.TimerHandle | None = None
+        self._ending: asyncio.Future[ShutdownReport] | None = None
         self.report: ShutdownReport | None = None
 
     # -- life ------------------------------------------------------------------------------------
@@ -163,7 +164,9 @@ class Supervisor:
         if fleet.phase in ("new", "stopped"):
             self.report = ShutdownReport(0.0, 0, ())
             return self.report
-        work = asyncio.ensure_future(self._shut_down(drain, stop))
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._shut_down(drain, stop))
+        work = self._ending
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -314,6 +317,9 @@ class Supervisor:
             UnknownAgentError: there is none of that name.
         """
         core = self._fleet.find(agent_id)
+        if core.mode == DECLARED:
+            msg = f"agent {core.agent_id!r} has not been added; there is nothing to remove"
+            raise SpecError(msg, field="agent_id", value=agent_id)
         commands.audit(core, "remove", actor=actor, reason=reason, result="accepted")
         core.machine.command(Command.STOP)
         while core.machine.actual is not Actual.STOPPED:
@@ -357,6 +363,7 @@ class Supervisor:
         wanted = commands.named(name)
         core = fleet.find(agent_id)
         if threading.get_ident() != fleet.thread:
+            loop = fleet.loop
             again = self.command(
                 name,
                 agent_id,
@@ -366,7 +373,7 @@ class Supervisor:
                 timeout=timeout,
                 generation=generation,
             )
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(again, fleet.loop))
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(again, loop))
         result = commands.apply(
             fleet, core, wanted, actor=actor, reason=reason, generation=generation
         )
@@ -455,17 +462,20 @@ class Supervisor:
             TaskRefusedError: the agent does not take it; the letter is kept.
         """
         fleet = self._fleet
+        if threading.get_ident() != fleet.thread:
+            loop = fleet.loop
+            again = self.retry_dead_letter(task_id, agent_id)
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(again, loop))
         letter = next((x for x in fleet.dead_letters if x.task_id == task_id), None)
         if letter is None:
             msg = f"no dead letter {task_id}; see dead_letters()"
             raise LookupError(msg)
         agent = self.agent(agent_id or letter.agent_id)
-        fleet.dead_letters.remove(letter)
-        try:
-            task = await agent.submit(letter.task_type, letter.payload, wait=False)
-        except TaskRefusedError:
-            fleet.dead_letters.append(letter)
-            raise
+        task = await agent.submit(letter.task_type, letter.payload, wait=False)
+        # accepted, and nothing has run in between: only now is the letter answered
+        kept = [x for x in fleet.dead_letters if x is not letter]
+        fleet.dead_letters.clear()
+        fleet.dead_letters.extend(kept)
         return await task
 
     # -- metrics ---------------------------------------------------------------------------------

@@ -67,12 +67,27 @@ def test_the_ratio_to_otp_needs_every_run_of_otp():
     assert broken.verdict == "not run: no erl"
 
 
-def test_counts_become_shares_of_what_the_reference_adds(monkeypatch):
+def test_counts_become_shares_of_what_the_reference_adds(monkeypatch, tmp_path):
     figures = {"bare": 50.0, "reference": 350.0, "ours_task": 80.0, "ours_run": 110.0}
+    elsewhere = {"counted_with": {"python": "3.99"}, "instructions": {"bare": 1, "reference": 2}}
+    (tmp_path / "figures.json").write_text(json.dumps(elsewhere), encoding="utf-8")
+    monkeypatch.setattr(instructions, "FIGURES", tmp_path / "figures.json")
     monkeypatch.setattr(instructions, "count", lambda mode, **_: figures[mode])
     rows = {row.key: row.measured for row in tasks.rows_of_counts(quick=False)}
     assert rows == {"3a": pytest.approx(0.1), "3b": pytest.approx(0.2)}
     assert all("--quick" in row.verdict for row in tasks.rows_of_counts(quick=True))
+
+
+def test_the_committed_counts_of_others_stand_in_the_same_surroundings(monkeypatch, tmp_path):
+    here = {
+        "counted_with": instructions.surroundings(),
+        "instructions": {"bare": 50.0, "reference": 350.0},
+    }
+    (tmp_path / "figures.json").write_text(json.dumps(here), encoding="utf-8")
+    monkeypatch.setattr(instructions, "FIGURES", tmp_path / "figures.json")
+    monkeypatch.setattr(instructions, "count", lambda mode, **_: {"ours_task": 80.0}.get(mode, 95))
+    rows = {row.key: row.measured for row in tasks.rows_of_counts(quick=False)}
+    assert rows == {"3a": pytest.approx(0.1), "3b": pytest.approx(0.15)}
 
 
 def test_counting_without_valgrind_is_said_in_the_row(monkeypatch):

@@ -47,7 +47,9 @@ class Body:
 
     def task(self, task_type: str) -> Task:
         """Measure a piece of the body's own work: ``with agent.task("refresh"): ...``."""
-        return Task(self._incarnation.core, task_type)
+        task = Task(self._incarnation.core, task_type)
+        task.generation = self.generation  # what a zombie does is not the work of its successor
+        return task
 
     def tasks(self) -> AsyncIterator[Task]:
         """Iterate over submitted tasks, one at a time; ends when the incarnation is to end.

@@ -154,6 +154,9 @@ class Consequences:
         numbers = core.numbers
         core.generation += 1
         core.failures_in_row = 0
+        core.beats = None
+        core.heartbeat_at = 0.0
+        core.clear_condition("suspect")
         if self.actual is not Actual.STARTING:
             self._attempting = True
         with numbers.lock:
@@ -358,6 +361,7 @@ class Consequences:
         core.attention = bool(
             core.failures_in_row
             or core.conditions
+            or core.beats is not None
             or self.actual is not Actual.RUNNING
             or self.desired is not Desired.RUN
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fleetmon.events import EventKind
 from fleetmon.numbers import AgentNumbers
 from fleetmon.policy.failing import FailureRate
+from fleetmon.policy.hangs import HeartbeatWatch
 from fleetmon.policy.health import health, lifecycle
 from fleetmon.policy.transitions import Actual, Desired
 from fleetmon.runtime import judge
@@ -46,6 +47,7 @@ class AgentCore:
         "_condition_lock",
         "agent_id",
         "attention",
+        "beats",
         "conditions",
         "entry",
         "factory",
@@ -55,8 +57,6 @@ class AgentCore:
         "fleet",
         "generation",
         "heartbeat_at",
-        "heartbeat_note",
-        "heartbeat_same_since",
         "inflight",
         "last_end",
         "last_lapse",
@@ -106,8 +106,7 @@ class AgentCore:
         self.failures_in_row = 0
         self.failing: Callable[[Any], bool] | None = None
         self.heartbeat_at = 0.0
-        self.heartbeat_note: object = None
-        self.heartbeat_same_since = 0.0
+        self.beats: HeartbeatWatch | None = None
         self.last_end = fleet.now()
         self.last_lapse: LapseRecord | None = None
         self.zombies = 0
@@ -224,9 +223,16 @@ class AgentCore:
             self.fleet.late(self, None)
             return
         now = self.now()
-        if note is None or note != self.heartbeat_note:
-            self.heartbeat_note = note
-            self.heartbeat_same_since = now
+        if note is not None:
+            if self.beats is None:
+                self.beats = HeartbeatWatch(self.spec.hang.soft)
+                self.attention = True
+            if self.beats.beat(now, str(note)):
+                soft = self.spec.hang.soft
+                self.raise_condition(
+                    "suspect", f"its heartbeats have said the same for more than {soft:g} s"
+                )
+                return
         self.heartbeat_at = now
         if self.attention:
             self.fleet.post(judge.progressed, self, generation, None)

@@ -104,7 +104,7 @@ def _requeue(task: Task) -> None:
         and not core.spec.at_least_once
         and (incarnation.abandoned or incarnation.leaks)
     ):
-        incarnation.parked.append(again)  # until the old attempt has really ended
+        core.work.park(again, incarnation)  # until the old attempt has really ended
     else:
         core.work.put_back(again)
         core.work.dispatch()

@@ -246,6 +246,11 @@ class Fleet:
         if not isinstance(name, str) or not name.strip() or len(name) > 64:  # noqa: PLR2004 - a label
             msg = f"agent id {name!r} must be a text of 1 to 64 characters"
             raise SpecError(msg, field="agent_id", value=name)
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            msg = f"agent id {name!r} cannot be encoded as UTF-8; leave out the lone surrogates"
+            raise SpecError(msg, field="agent_id", value=name) from None
         if self.roster is None:
             return name, None
         try:

@@ -51,6 +51,7 @@ class Incarnation:
         "agent_id",
         "busy",
         "core",
+        "end_reason",
         "ending",
         "executor",
         "fast_call",
@@ -58,7 +59,6 @@ class Incarnation:
         "handle",
         "has_handle",
         "leaks",
-        "parked",
         "pulled",
         "settled",
         "started",
@@ -85,9 +85,9 @@ class Incarnation:
         self.ending = False
         self.abandoned = False
         self.busy = 0
+        self.end_reason = ""
         self.leaks = 0
         self.has_handle = False
-        self.parked: list[Task] = []
         self.pulled: dict[int, Task] = {}
         self._begun = False
         self._over = False

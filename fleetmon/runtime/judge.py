@@ -29,6 +29,8 @@ def progressed(core: AgentCore, generation: int, task: Task | None) -> None:
         return
     if task is None or task.state == ENDED:
         core.clear_condition("stalled")
+    if task is not None and core.beats is not None:
+        core.beats.progress()
     core.clear_condition("suspect")
     if machine.actual is Actual.RECOVERING and machine.incarnation and machine.incarnation.started:
         machine.verified("progress")

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 class ObservedIncarnation:
     """The span between two recoveries of an observed agent."""
 
-    __slots__ = ("_asked", "_core", "abandoned", "busy", "ending", "generation", "started")
+    __slots__ = (
+        "_asked",
+        "_core",
+        "abandoned",
+        "busy",
+        "end_reason",
+        "ending",
+        "generation",
+        "started",
+    )
 
     has_handle = False
     settled = True
@@ -40,6 +49,7 @@ class ObservedIncarnation:
         self.ending = False
         self.abandoned = False
         self.busy = 0
+        self.end_reason = ""
         self._asked: list[asyncio.Task[None]] = []
 
     @property

@@ -35,7 +35,10 @@ async def take(work: Work, incarnation: Incarnation) -> Task | None:
             work.running += 1
             incarnation.pulled[task.id] = task
             task.pulled = True
-            task.begin(queued=True, aio=asyncio.current_task(), thread=work.core.fleet.thread)
+            task.aio = asyncio.current_task()
+            task.generation = incarnation.generation
+            task.count(queued=True)
+            task.enter(work.core.fleet.thread)
             return task
         if incarnation.ending:
             return None
@@ -83,7 +86,7 @@ def settle(
 
 def give_back(work: Work, incarnation: Incarnation, *, lapse: bool) -> None:
     """The body has ended: what it had taken and not finished goes by policy."""
-    reason = "lapse" if lapse or work.core.machine.fault else "stop"
+    reason = incarnation.end_reason or ("lapse" if lapse else "stop")
     for task in tuple(incarnation.pulled.values()):
         del incarnation.pulled[task.id]
         _leave_context(task)

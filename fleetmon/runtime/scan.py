@@ -32,8 +32,6 @@ def scan(fleet: Fleet) -> None:
             _look_for_stall(core, live)
         if core.conditions:
             _look_at_conditions(core, now)
-        if core.heartbeat_at:
-            _look_at_heartbeat(core, now)
 
 
 def _look_at_task(core: AgentCore, task: Task, live: float) -> None:
@@ -83,14 +81,3 @@ def _look_at_conditions(core: AgentCore, now: float) -> None:
             core.fleet.post(core.work.review_failing)
         elif condition.name == "stalled" and not core.numbers.queued:
             core.clear_condition("stalled")
-
-
-def _look_at_heartbeat(core: AgentCore, now: float) -> None:
-    soft = core.spec.hang.soft
-    if soft is None or core.heartbeat_note is None:
-        return
-    same = now - core.heartbeat_same_since
-    if same > soft and core.heartbeat_at - core.heartbeat_same_since > soft / 2:
-        core.raise_condition(
-            "suspect", f"its heartbeats have said the same for more than {soft:g} s"
-        )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from types import TracebackType
 
+    from fleetmon.hooks import TaskTracer
     from fleetmon.policy.classify import Verdict
     from fleetmon.runtime.core import AgentCore
     from fleetmon.runtime.incarnation import Incarnation
@@ -105,8 +106,10 @@ class Task:
         self.id = next(core.task_ids)
         self.agent_id = core.agent_id
         self.task_type = task_type
-        slot = core.numbers.types.get(task_type)
-        self.slot: TypeNumbers = core.numbers.type(task_type) if slot is None else slot
+        try:
+            self.slot: TypeNumbers = core.numbers.types[task_type]
+        except (KeyError, TypeError):  # new, or no text at all
+            self.slot = core.numbers.type(task_type)
         self.payload = payload
         if deadline is not None:
             self.deadline = deadline
@@ -150,30 +153,27 @@ class Task:
 
     # -- beginning and end; the runtime and the context manager call these -----------------------
 
-    def begin(self, *, queued: bool, aio: asyncio.Task[Any] | None, thread: int) -> None:
-        """Count, trace and make current.
-
-        Args:
-            queued: it was accepted and counted before.
-            aio: the asyncio task that works on it, if any.
-            thread: the thread that works on it.
-        """
+    def count(self, *, queued: bool) -> None:
+        """Book the beginning. ``queued``: it was accepted and counted before."""
         core = self.core
-        fleet = core.fleet
-        self.aio = aio
+        if not self.generation:
+            self.generation = core.generation
+        self.state = RUNNING
+        now = self.started_at = core.now()
+        # in live time: the clock of a loop that was never blocked
+        self.live_at = self.progress_at = now - core.fleet.blocked_total
+        core.numbers.begin(self.slot, now, queued)
+        core.inflight[self.id] = self
+
+    def enter(self, thread: int) -> None:
+        """Make current and trace, in the context and thread that work on it."""
+        fleet = self.core.fleet
         self.thread = thread
         if thread != fleet.thread:
-            fleet.seen_elsewhere(aio)
-        self.generation = core.generation
-        self.state = RUNNING
+            fleet.seen_elsewhere(self.aio)
         parent = CURRENT.get()
         if parent is not None:
             self.parent = parent
-        now = self.started_at = core.now()
-        # in live time: the clock of a loop that was never blocked
-        self.live_at = self.progress_at = now - fleet.blocked_total
-        core.numbers.begin(self.slot, now, queued)
-        core.inflight[self.id] = self
         self.token = CURRENT.set(self)
         tracer = fleet.tracer
         if tracer is not None:
@@ -206,6 +206,13 @@ class Task:
                 log.ended(self)
             except Exception:  # noqa: BLE001 - logging must never fail a task
                 fleet.bus.hook_errors += 1
+
+    def capture(self, tracer: TaskTracer) -> None:
+        """Keep the submitter's tracing context."""
+        try:
+            self.origin = tracer.capture()
+        except Exception:  # noqa: BLE001 - tracing must never fail a task
+            self.core.fleet.bus.hook_errors += 1
 
     def leave(self) -> None:
         """End this attempt's span without an outcome: the task is delivered again."""
@@ -267,7 +274,9 @@ class Task:
         if self.state != WAITING:
             msg = f"task {self.id} of {self.agent_id!r} was begun before; make a new one"
             raise RuntimeError(msg)
-        self.begin(queued=False, aio=running_aio_task(), thread=get_ident())
+        self.aio = running_aio_task()
+        self.count(queued=False)
+        self.enter(get_ident())
         return self
 
     def __exit__(
@@ -308,29 +317,25 @@ class Task:
     def finish_observed(self, error: BaseException | None) -> None:
         """End a task of the host's own that did not simply succeed."""
         core = self.core
-        if isinstance(error, asyncio.CancelledError):
-            aio = self.aio
-            if aio is None or aio.cancelling() or aio.done():
-                late = self.deadline is not None and core.now() >= self.deadline
-                self.end(TIMED_OUT if late else CANCELLED)
-                if core.attention:
-                    core.fleet.post(core.work.check_drained)
-                return
-            self.failed(error, core.fleet.classify(core, error))  # raised by the work itself
-            return
-        if isinstance(error, TaskCancelledError | GeneratorExit):
-            self.end(CANCELLED)
-            return
-        if isinstance(error, TimeoutError) and self._deadline_passed(error):
+        if error is None:
+            if self.failure is not None:
+                error_type, cause = self.failure
+                self.failed(cause, None, error_type)
+        elif isinstance(error, TimeoutError) and self._deadline_passed(error):
             self.end(TIMED_OUT)
-            return
-        if error is None and self.failure is not None:
-            error_type, cause = self.failure
-            self.error = cause
-            self.failed(cause, None, error_type)
-            return
-        if error is not None:
+        elif isinstance(error, TaskCancelledError | GeneratorExit):
+            self.end(CANCELLED)
+        elif isinstance(error, asyncio.CancelledError) and self._asked_to_end():
+            late = self.deadline is not None and core.now() >= self.deadline
+            self.end(TIMED_OUT if late else CANCELLED)
+        else:  # its own affair, a CancelledError that nobody had asked for included
             self.failed(error, core.fleet.classify(core, error))
+        if core.attention:
+            core.fleet.post(core.work.check_drained)
+
+    def _asked_to_end(self) -> bool:
+        aio = self.aio
+        return aio is None or bool(aio.cancelling()) or aio.done()
 
     def _deadline_passed(self, error: TimeoutError) -> bool:
         if isinstance(error, TaskTimeoutError) and error.task_id == self.id:

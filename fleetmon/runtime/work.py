@@ -20,10 +20,10 @@ from fleetmon.errors import (
     WorkerDiedError,
 )
 from fleetmon.numbers import CANCELLED, SUCCEEDED, TIMED_OUT
-from fleetmon.policy.transitions import Desired
+from fleetmon.policy.transitions import Actual, Desired
 from fleetmon.runtime import judge, pull
 from fleetmon.runtime.fate import conclude, error_of, settle, timeout_of
-from fleetmon.runtime.phase import ENDED, RUNNING, WAITING
+from fleetmon.runtime.phase import ENDED, WAITING
 from fleetmon.runtime.task import CURRENT
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from fleetmon.runtime.core import AgentCore
     from fleetmon.runtime.incarnation import Incarnation
     from fleetmon.runtime.task import Task
+
+_SLACK = 16  # ended tasks that may lie among the waiting before they are swept out
 
 
 class Work:
@@ -44,7 +46,7 @@ class Work:
         pullers: bodies that wait for a task.
     """
 
-    __slots__ = ("_room", "core", "pullers", "queued", "running", "waiting")
+    __slots__ = ("_parked", "_room", "core", "pullers", "queued", "running", "waiting")
 
     def __init__(self, core: AgentCore) -> None:
         """Start empty."""
@@ -54,6 +56,7 @@ class Work:
         self.running = 0
         self.pullers: deque[asyncio.Future[None]] = deque()
         self._room: deque[asyncio.Future[None]] = deque()
+        self._parked: dict[Task, Incarnation] = {}
 
     # -- in --------------------------------------------------------------------------------------
 
@@ -104,7 +107,7 @@ class Work:
         task.context = copy_context()
         task.parent = CURRENT.get()
         if core.fleet.tracer is not None:  # a body that takes it lives in another context
-            task.origin = core.fleet.tracer.capture()
+            task.capture(core.fleet.tracer)
         task.progress_at = core.now() - core.fleet.blocked_total  # waiting since, in live time
         self._append(task)
         if self.pullers:
@@ -114,7 +117,12 @@ class Work:
         """Wait until there may be room in the queue."""
         future: asyncio.Future[None] = self.core.fleet.loop.create_future()
         self._room.append(future)
-        await future
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self._make_room()  # the room that was meant for this one goes to the next
+            raise
 
     def put_back(self, task: Task) -> None:
         """Let an accepted task wait again, before all others."""
@@ -167,7 +175,8 @@ class Work:
         self.running += 1
         incarnation.busy += 1
         task.incarnation = incarnation
-        task.state = RUNNING
+        task.generation = incarnation.generation
+        task.count(queued=queued)
         call = incarnation.fast_call
         if call is not None:
             argument = task.payload if incarnation.takes_payload else task
@@ -175,11 +184,11 @@ class Work:
             call, argument = incarnation.executor.call, task
         if task.context is None:
             task.aio = self.core.fleet.loop.create_task(
-                self._run(task, incarnation, call, argument, queued)
+                self._run(task, incarnation, call, argument)
             )
         else:
             task.aio = self.core.fleet.loop.create_task(
-                self._run(task, incarnation, call, argument, queued), context=task.context
+                self._run(task, incarnation, call, argument), context=task.context
             )
 
     async def _run(
@@ -188,9 +197,8 @@ class Work:
         incarnation: Incarnation,
         call: Callable[[Any], Awaitable[Any]],
         argument: Any,
-        queued: bool,
     ) -> None:
-        task.begin(queued=queued, aio=task.aio, thread=self.core.fleet.thread)
+        task.enter(self.core.fleet.thread)
         try:
             if (
                 incarnation.ending or task.cancel_reason
@@ -257,14 +265,14 @@ class Work:
         if task.fenced:
             self.late(task)
             return
-        if isinstance(error, WorkerDiedError) and task.incarnation is not None:
-            core.machine.worker_died(task.incarnation, error)
+        incarnation = task.incarnation
+        if isinstance(error, WorkerDiedError) and incarnation is not None:
+            core.machine.worker_died(incarnation, error)
             task.cancel_reason = task.cancel_reason or "lapse"
-        if task.incarnation is not None and task.incarnation.ending and not task.cancel_reason:
-            task.cancel_reason = "lapse" if core.machine.fault else "stop"
-        reason = task.cancel_reason
-        if reason and (isinstance(error, asyncio.CancelledError | WorkerDiedError)):
-            conclude(task, reason)
+        if incarnation is not None and incarnation.ending and not task.cancel_reason:
+            task.cancel_reason = incarnation.end_reason
+        if task.cancel_reason:  # however it took its cancellation
+            conclude(task, task.cancel_reason)
         elif isinstance(error, asyncio.CancelledError):
             aio = task.aio
             if aio is not None and aio.cancelling():
@@ -281,15 +289,18 @@ class Work:
             task.failed(error, core.fleet.classify(core, error))
         self.free(task)
 
+    def park(self, task: Task, incarnation: Incarnation) -> None:
+        """Let an accepted task wait until what is left of an old life has really ended."""
+        self._parked[task] = incarnation
+
     def unpark(self, incarnation: Incarnation) -> None:
         """The old attempts have really ended: hand their tasks out again."""
-        parked, incarnation.parked = incarnation.parked, []
-        for task in reversed(parked):
-            if task.state == WAITING:
-                if self.core.accepting or self.core.machine.desired is Desired.PAUSED:
-                    self._append(task, front=True)
-                else:
-                    self._end_waiting(task, "stop")
+        for task, owner in reversed(tuple(self._parked.items())):
+            if owner is incarnation:
+                del self._parked[task]
+                self.put_back(task)
+        if self.core.machine.actual is Actual.STOPPED:
+            self.cancel_waiting("stop")
         self.dispatch()
 
     def free(self, task: Task) -> None:
@@ -306,6 +317,8 @@ class Work:
             self.running -= 1
         if self.queued:
             self.dispatch()
+        elif self._room:
+            self._make_room()
         if incarnation.ending:
             incarnation.check_gone()
         elif self.core.attention:
@@ -344,10 +357,12 @@ class Work:
             task.aio.cancel()
 
     def _drop_waiting(self, task: Task, reason: str) -> None:
-        if task in self.waiting:
+        if self._parked.pop(task, None) is None:
             self.queued -= 1
             self._make_room()
         self._end_waiting(task, reason)
+        if len(self.waiting) > 2 * self.queued + _SLACK:  # those who gave up leave nothing behind
+            self.waiting = deque(t for t in self.waiting if t.state == WAITING)
 
     def _end_waiting(self, task: Task, reason: str) -> None:
         core = self.core
@@ -367,13 +382,16 @@ class Work:
             task.timer = None
         task.state = ENDED
         task.outcome = outcome
+        task.payload = None
         core.numbers.end_queued(task.slot, outcome)
         if core.attention:
             self.check_drained()
 
     def cancel_waiting(self, reason: str) -> None:
         """Cancel everything that has not begun."""
-        waiting, self.waiting = self.waiting, deque()
+        waiting = [*self.waiting, *self._parked]
+        self.waiting.clear()
+        self._parked.clear()
         self.queued = 0
         for task in waiting:
             if task.state == WAITING:
@@ -383,13 +401,14 @@ class Work:
 
     def end_inflight(self, incarnation: Any, reason: str) -> None:
         """Cancel what an incarnation works on; ``lapse`` and ``restart`` go by policy."""
+        incarnation.end_reason = reason
         now = self.core.now()
         for task in tuple(self.core.inflight.values()):
             if task.incarnation is incarnation and not task.pulled:
                 task.cancel_reason = task.cancel_reason or reason
                 task.cancel_at = task.cancel_at or now
                 task.cancel_live = task.cancel_live or now - self.core.fleet.blocked_total
-                if task.aio is not None:
+                if task.aio is not None and task.thread:
                     task.aio.cancel()
 
     def abandon(self, task: Task) -> None:

@@ -20,8 +20,8 @@ from fleetmon import (
     ListenError,
     Metrics,
     NotRunningError,
-    RosterEntry,
     Roster,
+    RosterEntry,
     SpecError,
     Supervisor,
     SupervisorSettings,
@@ -190,6 +190,14 @@ async def test_an_odd_task_type_breaks_neither_the_task_nor_the_scrape(fleet, ta
     assert status == 200
     assert len(text) < 100_000
     Books.of(text).check()
+
+
+async def test_labels_that_look_alike_once_encoded_are_one_series(fleet):
+    host = fleet.attach("host")
+    for task_type in ("\ud800", "\ud801", "?", "y" * 300, "y" * 301):
+        with contextlib.suppress(FleetmonError), host.task(task_type):
+            pass
+    (await Scrapes(fleet).take()).check()  # no series twice
 
 
 async def test_25_task_types_are_bounded_and_the_rest_is_other():

@@ -161,6 +161,21 @@ async def test_13_identical_heartbeats_without_progress_become_suspect():
         assert agent.snapshot().health == 1
 
 
+async def test_13_a_suspect_that_goes_on_saying_the_same_stays_suspect_without_flapping():
+    class Body:
+        async def serve(self, agent):
+            while True:
+                agent.heartbeat("page 1")
+                await asyncio.sleep(3)
+
+    async with fleet_on() as fleet:
+        agent = await fleet.add("A", Body, spec=spec(hang=limits(10.0, None)))
+        await asyncio.sleep(100)
+        assert len(events_of(fleet, "condition_raised")) == 1
+        assert not events_of(fleet, "condition_cleared")
+        assert conditions(agent) == {"suspect"}
+
+
 async def test_13_heartbeats_that_fell_silent_in_time_are_not_identical_for_too_long():
     class Body:
         async def serve(self, agent):

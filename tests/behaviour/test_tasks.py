@@ -427,12 +427,13 @@ class TestPoison:
                 await fleet.retry_dead_letter(first.id, "nobody")
             assert [x.task_id for x in fleet.dead_letters()] == [first.id, second.id]
 
-    async def test_17_a_retry_from_another_loop_works_or_keeps_the_letter(self):
+    async def test_17_a_retry_from_another_loop_works_or_keeps_the_letter(self, clock):
         async with fleet_on() as fleet:
             agent = await fleet.add("A", Worker, spec=spec(capacity=2, in_flight="dead_letter"))
             task = await agent.submit("x", 5)
             await crash(agent)
             await asyncio.sleep(5)
+            passing = asyncio.create_task(clock.elapse(1000))
             try:
                 answer = await asyncio.to_thread(
                     lambda: asyncio.run(fleet.retry_dead_letter(task.id))
@@ -440,7 +441,10 @@ class TestPoison:
             except Exception:
                 assert [x.task_id for x in fleet.dead_letters()] == [task.id]
                 raise
+            finally:
+                passing.cancel()
             assert answer == 1
+            assert fleet.dead_letters() == ()
 
     async def test_17_the_dead_letters_are_bounded_and_the_oldest_go_first(self):
         async with fleet_on(dead_letters=3) as fleet:

@@ -6,36 +6,28 @@ Needs no network but loopback. Everything that is started here is ended here.
 from __future__ import annotations
 
 import json
-import os
-import queue
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from http.client import HTTPConnection
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
+from helpers_programs import Program, eventually, fetch
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from fleetmon import ELITE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-T = TypeVar("T")
 Labels = dict[str, str]
 
-ROOT = Path(__file__).parents[2]
 LONGEST = 60.0  # seconds; should this run die, the demo ends by itself
 SCRAPES = 3
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -85,81 +77,6 @@ OUTCOMES = {"succeeded", "failed", "cancelled", "timed_out", "dead_lettered"}
 BUCKETS = [0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, float("inf")]
 
 
-class Program:
-    """A program of this test's own; its standard error is read as it comes."""
-
-    def __init__(self, command: Sequence[str], *, out: int = subprocess.PIPE) -> None:
-        self.process = subprocess.Popen(
-            command,
-            stdout=out,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-        self.said: list[str] = []
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.said.append(line)
-            self._lines.put(line)
-        self._lines.put("")
-
-    def wait_for(self, pattern: str, within: float = 20.0) -> str:
-        """Return group 1 of the first line that matches."""
-        until = time.monotonic() + within
-        while (left := until - time.monotonic()) > 0:
-            try:
-                line = self._lines.get(timeout=left)
-            except queue.Empty:
-                break
-            if found := re.search(pattern, line):
-                return found[1]
-            if not line:  # it ended
-                break
-        pytest.fail(f"{pattern!r} was not said: {''.join(self.said)}")
-
-    def ask_to_end(self, number: signal.Signals, within: float = 20.0) -> str:
-        """Send a signal and return the standard output."""
-        self.process.send_signal(number)
-        assert self.process.stdout is not None
-        out = self.process.stdout.read()  # ends when the program does: end() bounds it
-        self.process.wait(within)
-        self._reader.join(within)
-        return out
-
-    def end(self) -> None:
-        """Leave nothing behind, whatever happened."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        self._reader.join(5)
-        for stream in (self.process.stdout, self.process.stderr):
-            if stream is not None:
-                stream.close()
-
-
-def fetch(address: str, path: str, accept: str = "*/*") -> tuple[str, str]:
-    """Return the body and the content type; no proxy of the environment is asked."""
-    connection = HTTPConnection(address, timeout=10)
-    try:
-        connection.request("GET", path, headers={"Accept": accept})
-        answer = connection.getresponse()
-        body = answer.read().decode()
-        assert answer.status == 200, body
-        return body, answer.getheader("Content-Type", "")
-    finally:
-        connection.close()
-
-
 @dataclass
 class Demo:
     """The running demo, and a scrape from before Prometheus had looked at it."""
@@ -199,16 +116,6 @@ class Prometheus:
         """Return every stored sample of each series: (time, value), oldest first."""
         rows = self.get("query", query=f"{selector}[5m]")["result"]
         return [(row["metric"], [(t, float(v)) for t, v in row["values"]]) for row in rows]
-
-
-def eventually(look: Callable[[], T], within: float = 20.0) -> T:
-    """Return the first answer that is true; the other side is a program with a clock of its own."""
-    pause = threading.Event()
-    until = time.monotonic() + within
-    while not (answer := look()):
-        assert time.monotonic() < until, f"still {answer!r} after {within} s"
-        pause.wait(0.05)
-    return answer
 
 
 @pytest.fixture(scope="module")
@@ -446,14 +353,9 @@ def test_the_last_scrape_is_no_more_than_what_the_demo_reports_in_the_end(
 ) -> None:
     """Runs last: it ends the demo."""
     last = prometheus.by_agent("sum by (agent_id) (agents_tasks_assigned_total)")
-    watchdog = threading.Timer(20, demo.program.process.kill)
-    watchdog.start()
-    try:
-        report = json.loads(demo.program.ask_to_end(signal.SIGTERM))
-    finally:
-        watchdog.cancel()
+    out = demo.program.ask_to_end(signal.SIGTERM)
     assert demo.program.process.returncode == 0, "".join(demo.program.said)
-    ended = {agent["agent_id"]: agent["tasks"] for agent in report["agents"]}
+    ended = {agent["agent_id"]: agent["tasks"] for agent in json.loads(out)["agents"]}
     assert ended.keys() == last.keys()
     for agent_id, tasks in last.items():
         assert 0 < tasks <= ended[agent_id], agent_id
