@@ -43,7 +43,7 @@ def apply(
 
 
 def audit(
-    core: AgentCore, name: str, actor: str, reason: str, result: str, detail: str = ""
+    core: AgentCore, name: str, *, actor: str, reason: str, result: str, detail: str = ""
 ) -> None:
     """Write the audit event of a command."""
     core.event(

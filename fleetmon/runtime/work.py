@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fleetmon.runtime.incarnation import Incarnation
     from fleetmon.runtime.task import Task
 
-_SLACK = 16  # ended tasks that may lie among the waiting before they are swept out
+_SLACK = 2  # ended tasks that may lie among the waiting before they are swept out
 
 
 class Work:
@@ -273,14 +273,13 @@ class Work:
             task.cancel_reason = incarnation.end_reason
         if task.cancel_reason:  # however it took its cancellation
             conclude(task, task.cancel_reason)
-        elif isinstance(error, asyncio.CancelledError):
+        elif isinstance(error, asyncio.CancelledError | GeneratorExit):
             aio = task.aio
             if aio is not None and aio.cancelling():
                 conclude(task, "host")
-            else:
-                said = error_of(
-                    TaskFailedError, task, "raised CancelledError, but nobody had cancelled it"
-                )
+            else:  # either would be taken for the caller's own
+                name = type(error).__name__
+                said = error_of(TaskFailedError, task, f"raised {name}, but nobody had ended it")
                 said.__cause__ = error
                 settle(task, error=said)
                 task.failed(said, core.fleet.classify(core, error))

@@ -147,8 +147,13 @@ class ThreadPool:
         threading.Thread(target=target, name=f"{self._name}-{self._started}", daemon=True).start()
 
     async def _outcome(self, job: Job, *, detach: bool) -> Any:
+        # virtual time stands still while a thread works; a body's own thread may work for ever
+        guard = None if job.alone else getattr(self._loop, "foreign_work", None)
         try:
-            return await job.future
+            if guard is None:
+                return await job.future
+            with guard(self._name):
+                return await job.future
         except asyncio.CancelledError:
             if detach:
                 self._abandon(job)
