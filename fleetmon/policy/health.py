@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fleetmon.policy.transitions import Actual, Desired
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from fleetmon.snapshot import Condition
 
@@ -20,17 +20,18 @@ _SERVING = frozenset((Actual.STARTING, Actual.RECOVERING, Actual.RUNNING))
 _TRIAL = frozenset((Actual.RECOVERING, Actual.PROBING))
 
 
+_LIFECYCLE = {(desired, actual): actual.value for desired in Desired for actual in Actual} | {
+    (Desired.PAUSED, Actual.RUNNING): "paused",
+    (Desired.DRAINED, Actual.RUNNING): "draining",
+}
+
+
 def lifecycle(desired: Desired, actual: Actual) -> str:
     """Return the one label that screens and ``agents_lifecycle`` show."""
-    if actual is Actual.RUNNING:
-        if desired is Desired.PAUSED:
-            return "paused"
-        if desired is Desired.DRAINED:
-            return "draining"
-    return actual.value
+    return _LIFECYCLE[desired, actual]
 
 
-def health(actual: Actual, *, fault: bool, conditions: Iterable[Condition]) -> int:
+def health(actual: Actual, *, fault: bool, conditions: Collection[Condition]) -> int:
     """Return the value of ``agents_health_status``.
 
     Args:
@@ -38,6 +39,12 @@ def health(actual: Actual, *, fault: bool, conditions: Iterable[Condition]) -> i
         fault: it lapsed and no progress has been verified since.
         conditions: what is the matter with it beside its state.
     """
+    if not conditions:
+        return _WITHOUT_CONDITIONS[actual, fault]
+    return _with_conditions(actual, fault=fault, conditions=conditions)
+
+
+def _with_conditions(actual: Actual, *, fault: bool, conditions: Iterable[Condition]) -> int:
     if actual in _SERVING or actual is Actual.PROBING:
         worst = (
             DEGRADED if actual in _TRIAL or (fault and actual is not Actual.STARTING) else HEALTHY
@@ -52,3 +59,10 @@ def health(actual: Actual, *, fault: bool, conditions: Iterable[Condition]) -> i
         return FAILED
     # held down without a lapse of its own, for example while an agent it depends on comes back
     return DEGRADED if actual is Actual.BACKING_OFF else HEALTHY
+
+
+_WITHOUT_CONDITIONS = {
+    (actual, fault): _with_conditions(actual, fault=fault, conditions=())
+    for actual in Actual
+    for fault in (False, True)
+}

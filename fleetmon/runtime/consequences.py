@@ -19,6 +19,7 @@ from fleetmon.snapshot import LapseRecord
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
     from typing import TypeAlias
 
     from fleetmon.policy.classify import Verdict
@@ -27,6 +28,37 @@ if TYPE_CHECKING:
     from fleetmon.runtime.observed import ObservedIncarnation
 
     AnyIncarnation: TypeAlias = Incarnation | ObservedIncarnation
+
+# Members by name: on Python 3.11 looking one up on its class costs a call.
+_DO_DECIDE = Act.DECIDE
+_DO_IGNORE = Act.IGNORE
+_DO_START = Act.START
+_BACKING_OFF = Actual.BACKING_OFF
+_PROBING = Actual.PROBING
+_QUARANTINED = Actual.QUARANTINED
+_RECOVERING = Actual.RECOVERING
+_RUNNING = Actual.RUNNING
+_STARTING = Actual.STARTING
+_STOPPED = Actual.STOPPED
+_STOPPING = Actual.STOPPING
+_D_DRAINED = Desired.DRAINED
+_D_PAUSED = Desired.PAUSED
+_D_QUARANTINED = Desired.QUARANTINED
+_D_RUN = Desired.RUN
+_D_STOPPED = Desired.STOPPED
+_E_BACKING_OFF = EventKind.BACKING_OFF
+_E_LAPSED = EventKind.LAPSED
+_E_QUARANTINED = EventKind.QUARANTINED
+_E_STARTING = EventKind.STARTING
+_E_STOPPED = EventKind.STOPPED
+_E_STOPPING = EventKind.STOPPING
+_F_DRAINED = Fact.DRAINED
+
+# one mapping for all events of a kind: a storm makes thousands
+_CAUSES = {
+    cause: {"cause": cause}
+    for cause in ("first", "command", "recovery", "probe", "dependency", "progress")
+}
 
 
 class Consequences:
@@ -69,8 +101,8 @@ class Consequences:
     def __init__(self, core: AgentCore) -> None:
         """Begin stopped."""
         self.core = core
-        self.desired = Desired.STOPPED
-        self.actual = Actual.STOPPED
+        self.desired = _D_STOPPED
+        self.actual = _STOPPED
         self.incarnation: AnyIncarnation | None = None
         self.fault = False
         self.held = False
@@ -96,12 +128,12 @@ class Consequences:
     def fact(self, fact: Fact) -> None:
         """Let something have happened: one look into the table, then its consequence."""
         following, act = FACTS[self.actual, fact]
-        if act is Act.IGNORE:
+        if act is _DO_IGNORE:
             self.core.fleet.late(self.core, None)
             return
         if following is not None:
             self.actual = following
-            if following is Actual.RUNNING and not self.fault:
+            if following is _RUNNING and not self.fault:
                 self.verified_at = self.core.now()
         # one fact may bring about others at once; only where it all ends is told
         self._depth += 1
@@ -113,41 +145,41 @@ class Consequences:
 
     # -- consequences ----------------------------------------------------------------------------
 
-    def _act(self, act: Act) -> None:  # noqa: C901, PLR0912 - one branch for each act, no more
+    def _act(self, act: Act) -> None:
+        deed = _DEEDS.get(act)
+        if deed is not None:
+            deed(self)
+
+    def _act_start(self) -> None:
+        if self.actual is _STOPPING:
+            self._restarting = not self._lapsed  # as soon as the old life has ended
+        elif self.actual is _STOPPED:
+            self.actual = _RECOVERING if self.fault else _STARTING
+            self._start("command")
+        else:
+            self._start("probe" if self.actual is _PROBING else "recovery")
+
+    def _act_verify(self) -> None:
+        verification.arm(self.core)
+
+    def _act_end(self) -> None:
+        self.actual = _STOPPING
+        self._end("lapse" if self._lapsed else "stop")
+
+    def _act_finish(self) -> None:
         core = self.core
-        if act is Act.NONE:
-            pass
-        elif act is Act.START:
-            if self.actual is Actual.STOPPING:
-                self._restarting = not self._lapsed  # as soon as the old life has ended
-            elif self.actual is Actual.STOPPED:
-                self.actual = Actual.RECOVERING if self.fault else Actual.STARTING
-                self._start("command")
-            else:
-                self._start("probe" if self.actual is Actual.PROBING else "recovery")
-        elif act is Act.VERIFY:
-            verification.arm(core)
-        elif act is Act.DECIDE:
-            self._decide()
-        elif act is Act.RESOLVE:
-            self._resolve()
-        elif act is Act.END:
-            self.actual = Actual.STOPPING
-            self._end("lapse" if self._lapsed else "stop")
-        elif act is Act.FINISH:
-            self._timer = core.fleet.call_later(core.spec.deadlines.drain, self._drain_late)
-            core.work.check_drained()
-        elif act is Act.ARM_RETRY:
-            if self.retry_at is None and not self.held:
-                self._arm(0.0)
-        elif act is Act.ARM_PROBE:
-            self._arm_probe()
-        elif act is Act.DISARM:
-            self._disarm()
-        elif act is Act.TO_STOPPED:
-            self._to(Actual.STOPPED)
-        elif act is Act.TO_QUARANTINED:
-            self._to(Actual.QUARANTINED)
+        self._timer = core.fleet.call_later(core.spec.deadlines.drain, self._drain_late)
+        core.work.check_drained()
+
+    def _act_arm_retry(self) -> None:
+        if self.retry_at is None and not self.held:
+            self._arm(0.0)
+
+    def _act_to_stopped(self) -> None:
+        self._to(_STOPPED)
+
+    def _act_to_quarantined(self) -> None:
+        self._to(_QUARANTINED)
 
     def _start(self, cause: str) -> None:
         core = self.core
@@ -157,7 +189,7 @@ class Consequences:
         core.beats = None
         core.heartbeat_at = 0.0
         core.clear_condition("suspect")
-        if self.actual is not Actual.STARTING:
+        if self.actual is not _STARTING:
             self._attempting = True
         with numbers.lock:
             if core.generation > 1:
@@ -166,7 +198,7 @@ class Consequences:
                 numbers.recovery_attempts += 1
             numbers.version += 1
         self._lapsed = self._permanent = False
-        core.event(EventKind.STARTING, {"cause": cause})
+        core.event(_E_STARTING, _CAUSES[cause])
         self.incarnation = core.fleet.make_incarnation(core)
         self.incarnation.begin()
 
@@ -183,7 +215,7 @@ class Consequences:
             self._resolve()
             return
         if not incarnation.over:
-            core.event(EventKind.STOPPING, {"reason": reason})
+            core.event(_E_STOPPING, {"reason": reason})
             core.work.end_inflight(incarnation, reason)
         incarnation.end()
 
@@ -212,7 +244,7 @@ class Consequences:
         self.lapse_error = error
         core.last_lapse = LapseRecord(core.fleet.wall(), core.generation, reason, error_type, said)
         core.event(
-            EventKind.LAPSED,
+            _E_LAPSED,
             {
                 "reason": reason,
                 "error_type": error_type,
@@ -236,14 +268,14 @@ class Consequences:
     def _decide(self) -> None:
         core = self.core
         self._lapsed = False
-        if self.desired is Desired.QUARANTINED:
-            self._to(Actual.QUARANTINED)
+        if self.desired is _D_QUARANTINED:
+            self._to(_QUARANTINED)
             return
-        if self.desired in (Desired.STOPPED, Desired.DRAINED):
-            self._to(Actual.STOPPED)
+        if self.desired in (_D_STOPPED, _D_DRAINED):
+            self._to(_STOPPED)
             return
         if self._from_quarantine:
-            self._to(Actual.QUARANTINED)
+            self._to(_QUARANTINED)
             self._act(settle(self.desired, self.actual, commanded=False))
             return
         decision = decide(
@@ -256,34 +288,34 @@ class Consequences:
             retry_after=self._retry_after,
         )
         if decision.action == "stop":
-            self._to(Actual.STOPPED)
+            self._to(_STOPPED)
         elif decision.action == "quarantine":
-            core.event(EventKind.QUARANTINED, {"reason": decision.reason})
+            core.event(_E_QUARANTINED, {"reason": decision.reason})
             core.fleet.groups.lapsed(core, None)
-            self._to(Actual.QUARANTINED)
+            self._to(_QUARANTINED)
             self._act(settle(self.desired, self.actual, commanded=False))
         else:
             self.streak += 1
-            self.actual = Actual.BACKING_OFF
+            self.actual = _BACKING_OFF
             self.held = core.fleet.groups.lapsed(core, decision.delay)
-            if self.desired is Desired.RUN and not self.held:
+            if self.desired is _D_RUN and not self.held:
                 self._arm(decision.delay)
-            if self.actual is Actual.BACKING_OFF:  # else it was let through at once
+            if self.actual is _BACKING_OFF:  # else it was let through at once
                 core.event(
-                    EventKind.BACKING_OFF,
+                    _E_BACKING_OFF,
                     {"delay_seconds": decision.delay, "streak": self.streak},
                 )
 
     def _resolve(self) -> None:
-        if self.held and self.desired in (Desired.RUN, Desired.PAUSED) and not self._lapsed:
-            self.actual = Actual.BACKING_OFF
+        if self.held and self.desired in (_D_RUN, _D_PAUSED) and not self._lapsed:
+            self.actual = _BACKING_OFF
             return
         following, act = resolve(
             self.desired, lapse=self._lapsed, restart=self._restarting, fault=self.fault
         )
-        if act is Act.DECIDE:
+        if act is _DO_DECIDE:
             self._decide()
-        elif act is Act.START and following is not None:
+        elif act is _DO_START and following is not None:
             self.actual = following
             self._start("command")
         elif following is not None:
@@ -302,11 +334,11 @@ class Consequences:
             first.set_exception(
                 AgentStartError(core.agent_id, f"it was {actual.value} before it was up")
             )
-        if actual is Actual.STOPPED:
-            core.event(EventKind.STOPPED, {"fault": self.fault})
+        if actual is _STOPPED:
+            core.event(_E_STOPPED, {"fault": self.fault})
             core.work.cancel_waiting("stop")
-        elif self.desired is Desired.QUARANTINED:
-            core.event(EventKind.QUARANTINED, {"reason": "by an operator"})
+        elif self.desired is _D_QUARANTINED:
+            core.event(_E_QUARANTINED, {"reason": "by an operator"})
 
     # -- timers ----------------------------------------------------------------------------------
 
@@ -340,8 +372,8 @@ class Consequences:
 
     def _drain_late(self) -> None:
         self._timer = None
-        if self.desired is Desired.DRAINED and self.actual is Actual.RUNNING:
-            self.fact(Fact.DRAINED)  # END cancels what is still in flight
+        if self.desired is _D_DRAINED and self.actual is _RUNNING:
+            self.fact(_F_DRAINED)  # END cancels what is still in flight
 
     # -- small things ----------------------------------------------------------------------------
 
@@ -357,14 +389,12 @@ class Consequences:
     def attend(self) -> None:
         """Say whether ends of tasks and signs of life matter just now."""
         core = self.core
-        core.open = core.accepting
-        core.attention = bool(
-            core.failures_in_row
-            or core.conditions
-            or core.beats is not None
-            or self.actual is not Actual.RUNNING
-            or self.desired is not Desired.RUN
-        )
+        if self.actual is _RUNNING and self.desired is _D_RUN:
+            core.open = core.fleet.accepting and not core.removed
+            core.attention = bool(core.failures_in_row or core.conditions or core.beats is not None)
+        else:
+            core.open = core.accepting
+            core.attention = True
 
     def _changed(self) -> None:
         if self._depth:
@@ -382,3 +412,19 @@ class Consequences:
         waiter: asyncio.Future[None] = self.core.fleet.loop.create_future()
         self._waiters.append(waiter)
         return waiter
+
+
+# what is not here asks for nothing
+_DEEDS: dict[Act, Callable[[Consequences], None]] = {
+    Act.START: Consequences._act_start,  # noqa: SLF001 - its own table
+    Act.VERIFY: Consequences._act_verify,  # noqa: SLF001
+    Act.DECIDE: Consequences._decide,  # noqa: SLF001
+    Act.RESOLVE: Consequences._resolve,  # noqa: SLF001
+    Act.END: Consequences._act_end,  # noqa: SLF001
+    Act.FINISH: Consequences._act_finish,  # noqa: SLF001
+    Act.ARM_RETRY: Consequences._act_arm_retry,  # noqa: SLF001
+    Act.ARM_PROBE: Consequences._arm_probe,  # noqa: SLF001
+    Act.DISARM: Consequences._disarm,  # noqa: SLF001
+    Act.TO_STOPPED: Consequences._act_to_stopped,  # noqa: SLF001
+    Act.TO_QUARANTINED: Consequences._act_to_quarantined,  # noqa: SLF001
+}

@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 
 OWNED, OBSERVED, DECLARED = "owned", "observed", "declared"
 
+# Members by name: on Python 3.11 looking one up on its class costs a call.
+_QUARANTINED = Actual.QUARANTINED
+_STOPPED = Actual.STOPPED
+_D_RUN = Desired.RUN
+_E_CONDITION_CLEARED = EventKind.CONDITION_CLEARED
+_E_CONDITION_RAISED = EventKind.CONDITION_RAISED
+_E_HEALTH_CHANGED = EventKind.HEALTH_CHANGED
+
 
 class AgentCore:
     """The facts of one agent.
@@ -68,6 +76,7 @@ class AgentCore:
         "observed_recover",
         "open",
         "place",
+        "publish_event",
         "removed",
         "spec",
         "task_ids",
@@ -120,6 +129,7 @@ class AgentCore:
         self.removed = False
         self.open = False
         self.task_ids = fleet.task_ids
+        self.publish_event = fleet.bus.publish
         self.set_spec(spec)
         self.machine = Machine(self)
         self.work = Work(self)
@@ -162,7 +172,7 @@ class AgentCore:
         self.attention = True
         self.publish(reason)
         if old is None:
-            self.event(EventKind.CONDITION_RAISED, {"condition": name, "reason": reason})
+            self.event(_E_CONDITION_RAISED, {"condition": name, "reason": reason})
         return old is None
 
     def clear_condition(self, *names: str) -> None:
@@ -176,7 +186,7 @@ class AgentCore:
             self.conditions = tuple(c for c in self.conditions if c.name not in names)
         self.publish("condition cleared")
         for condition in gone:
-            self.event(EventKind.CONDITION_CLEARED, {"condition": condition.name})
+            self.event(_E_CONDITION_CLEARED, {"condition": condition.name})
 
     # -- telling ---------------------------------------------------------------------------------
 
@@ -194,13 +204,11 @@ class AgentCore:
             numbers.lifecycle = label
             numbers.version += 1
         if after != before:
-            self.event(
-                EventKind.HEALTH_CHANGED, {"before": before, "after": after, "reason": reason}
-            )
+            self.event(_E_HEALTH_CHANGED, {"before": before, "after": after, "reason": reason})
 
     def event(self, kind: EventKind, data: dict[str, Any], task_id: int = 0) -> None:
         """Publish an event about this agent."""
-        self.fleet.bus.publish(kind, self.agent_id, self.generation, task_id, data)
+        self.publish_event(kind, self.agent_id, self.generation, task_id, data)
 
     # -- questions -------------------------------------------------------------------------------
 
@@ -212,9 +220,9 @@ class AgentCore:
             not self.removed
             and self.mode != DECLARED
             and self.fleet.accepting
-            and machine.desired is Desired.RUN
-            and machine.actual is not Actual.STOPPED
-            and machine.actual is not Actual.QUARANTINED
+            and machine.desired is _D_RUN
+            and machine.actual is not _STOPPED
+            and machine.actual is not _QUARANTINED
         )
 
     def heartbeat(self, generation: int, note: object = None) -> None:

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from fleetmon.runtime.core import AgentCore
     from fleetmon.runtime.fleet import Fleet
 
+# Members by name: on Python 3.11 looking one up on its class costs a call.
+_E_SHARED_CAUSE_CLOSED = EventKind.SHARED_CAUSE_CLOSED
+_E_SHARED_CAUSE_OPENED = EventKind.SHARED_CAUSE_OPENED
+_E_SHARED_CAUSE_PROBE = EventKind.SHARED_CAUSE_PROBE
+_E_SHARED_CAUSE_RAMPING = EventKind.SHARED_CAUSE_RAMPING
+
 
 class RecoveryGate:
     """Lets recoveries through in the order in which they came due.
@@ -40,7 +46,7 @@ class RecoveryGate:
         fleet = self._fleet
         if self.control.lapsed(core.agent_id, cause, fleet.now(), fleet.live):
             fleet.bus.publish(
-                EventKind.SHARED_CAUSE_OPENED,
+                _E_SHARED_CAUSE_OPENED,
                 data={"cause": cause, "agents": fleet.live},
             )
 
@@ -70,7 +76,7 @@ class RecoveryGate:
             if self.control.verified(core.agent_id, now):
                 closed = self.control.state == "closed"
                 self._fleet.bus.publish(
-                    EventKind.SHARED_CAUSE_CLOSED if closed else EventKind.SHARED_CAUSE_RAMPING,
+                    _E_SHARED_CAUSE_CLOSED if closed else _E_SHARED_CAUSE_RAMPING,
                     core.agent_id,
                     data={"cause": self.control.cause},
                 )
@@ -119,7 +125,7 @@ class RecoveryGate:
                     passed.add(core)
                     continue
                 if control.probe == core.agent_id:
-                    fleet.bus.publish(EventKind.SHARED_CAUSE_PROBE, core.agent_id)
+                    fleet.bus.publish(_E_SHARED_CAUSE_PROBE, core.agent_id)
             del self._waiting[core]
             self.active.add(core)
             if core.machine.admitted():

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from fleetmon.runtime.core import AgentCore
     from fleetmon.runtime.task import Task
 
+# Members by name: on Python 3.11 looking one up on its class costs a call.
+_QUARANTINED = Actual.QUARANTINED
+_RECOVERING = Actual.RECOVERING
+_D_RUN = Desired.RUN
+_E_TASK_FAILED = EventKind.TASK_FAILED
+_E_TASK_HUNG = EventKind.TASK_HUNG
+
 _ALIVE = frozenset((Actual.STARTING, Actual.RECOVERING, Actual.RUNNING, Actual.PROBING))
 _FROM_PROGRESS = ("suspect", "stalled", "throttled", "blocked_loop")
 
@@ -32,11 +39,11 @@ def progressed(core: AgentCore, generation: int, task: Task | None) -> None:
     if task is not None and core.beats is not None:
         core.beats.progress()
     core.clear_condition("suspect")
-    if machine.actual is Actual.RECOVERING and machine.incarnation and machine.incarnation.started:
+    if machine.actual is _RECOVERING and machine.incarnation and machine.incarnation.started:
         machine.verified("progress")
     elif (
-        machine.actual is Actual.QUARANTINED
-        and machine.desired is Desired.RUN
+        machine.actual is _QUARANTINED
+        and machine.desired is _D_RUN
         and core.mode == "observed"
         and task is not None
     ):
@@ -63,7 +70,7 @@ def task_failed(core: AgentCore, task: Task, verdict: Verdict | None) -> None:
     name = type(task.error).__qualname__ if task.error is not None else ""
     said = name or task.error_type
     core.event(
-        EventKind.TASK_FAILED,
+        _E_TASK_FAILED,
         {
             "task_type": task.slot.task_type,
             "error_type": task.error_type,
@@ -100,7 +107,7 @@ def hung(core: AgentCore, task: Task, limit: str) -> None:
     seconds = core.now() - task.started_at
     name = f"task {task.id} ({task.slot.task_type})"
     core.event(
-        EventKind.TASK_HUNG,
+        _E_TASK_HUNG,
         {
             "task_type": task.slot.task_type,
             "seconds": round(seconds, 3),

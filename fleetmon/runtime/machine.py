@@ -23,8 +23,40 @@ if TYPE_CHECKING:
     from fleetmon.policy.classify import Verdict
     from fleetmon.runtime.consequences import AnyIncarnation
 
+# Members by name: on Python 3.11 looking one up on its class costs a call.
+_BACKING_OFF = Actual.BACKING_OFF
+_PROBING = Actual.PROBING
+_QUARANTINED = Actual.QUARANTINED
+_RECOVERING = Actual.RECOVERING
+_RUNNING = Actual.RUNNING
+_STARTING = Actual.STARTING
+_STOPPED = Actual.STOPPED
+_STOPPING = Actual.STOPPING
+_D_DRAINED = Desired.DRAINED
+_D_PAUSED = Desired.PAUSED
+_D_RUN = Desired.RUN
+_D_STOPPED = Desired.STOPPED
+_E_DRAINED = EventKind.DRAINED
+_E_PROBING = EventKind.PROBING
+_E_STARTED = EventKind.STARTED
+_E_START_FAILED = EventKind.START_FAILED
+_E_VERIFIED = EventKind.VERIFIED
+_F_DRAINED = Fact.DRAINED
+_F_ENDED = Fact.ENDED
+_F_FINISHED = Fact.FINISHED
+_F_LAPSED = Fact.LAPSED
+_F_PROBE = Fact.PROBE
+_F_RETRY = Fact.RETRY
+_F_STARTED = Fact.STARTED
+_F_UNVERIFIED = Fact.UNVERIFIED
+_F_VERIFIED = Fact.VERIFIED
+
 _ALIVE = frozenset((Actual.STARTING, Actual.RECOVERING, Actual.RUNNING, Actual.PROBING))
 _FROM_PROGRESS = ("suspect", "stalled", "throttled", "blocked_loop")
+
+# one mapping for all events of a kind: a storm makes thousands
+_NOTHING: dict[str, str] = {}
+_BY = {by: {"by": by} for by in ("progress", "probe", "alive")}
 
 
 class Machine(Consequences):
@@ -44,7 +76,7 @@ class Machine(Consequences):
             return NoOp(name.value, core.agent_id, core.numbers.lifecycle, answer.reason)
         released = self.desired is not answer.desired
         self.desired = answer.desired
-        if self.actual is Actual.RUNNING:
+        if self.actual is _RUNNING:
             self._disarm()  # the deadline of a drain that is not wanted any more
         if name is Command.RESET:
             self._reset(released=released)
@@ -63,14 +95,14 @@ class Machine(Consequences):
         core.failures_in_row = 0
         core.set_spec(core.spec)  # a new failure window
         core.clear_condition("failing", *_FROM_PROGRESS)
-        if self.actual is Actual.QUARANTINED:
+        if self.actual is _QUARANTINED:
             self._disarm()
             self._from_quarantine = False
-            if self.desired is Desired.RUN:
-                self.actual = Actual.RECOVERING
+            if self.desired is _D_RUN:
+                self.actual = _RECOVERING
                 self._start("command")
-            elif self.desired is Desired.PAUSED:
-                self.actual = Actual.BACKING_OFF
+            elif self.desired is _D_PAUSED:
+                self.actual = _BACKING_OFF
         elif released:
             self._act(settle(self.desired, self.actual, commanded=True))
 
@@ -79,10 +111,10 @@ class Machine(Consequences):
         self._from_quarantine = False
         self._restarting = True
         if self.actual in _ALIVE:
-            self.actual = Actual.STOPPING
+            self.actual = _STOPPING
             self._end("restart")
-        elif self.actual is not Actual.STOPPING:
-            self.actual = Actual.RECOVERING if self.fault else Actual.STARTING
+        elif self.actual is not _STOPPING:
+            self.actual = _RECOVERING if self.fault else _STARTING
             self._start("command")
 
     def start_first(self, first: asyncio.Future[None] | None) -> None:
@@ -94,8 +126,8 @@ class Machine(Consequences):
         self.streak = 0
         self.verified_at = None
         self.core.clear_condition("failing", *_FROM_PROGRESS)
-        self.desired = Desired.RUN
-        self.actual = Actual.STARTING
+        self.desired = _D_RUN
+        self.actual = _STARTING
         self._start("first")
         self._changed()
 
@@ -107,15 +139,15 @@ class Machine(Consequences):
             return
         self._restarting = False
         core = self.core
-        core.event(EventKind.STARTED, {})
-        self.fact(Fact.STARTED)
-        if incarnation.has_probe and self.actual is Actual.RUNNING:
+        core.event(_E_STARTED, _NOTHING)
+        self.fact(_F_STARTED)
+        if incarnation.has_probe and self.actual is _RUNNING:
             verification.schedule(core)
         first, self.first = self.first, None
         if first is not None and not first.done():
             first.set_result(None)
         core.work.dispatch()
-        if self.actual is Actual.RUNNING and self.desired is not Desired.RUN:
+        if self.actual is _RUNNING and self.desired is not _D_RUN:
             self._act(settle(self.desired, self.actual, commanded=False))
 
     def ended_by_itself(self, incarnation: AnyIncarnation, error: BaseException | None) -> None:
@@ -123,15 +155,15 @@ class Machine(Consequences):
         if incarnation is not self.incarnation:
             return
         core = self.core
-        if error is None and (core.spec.restart != "permanent" or self.desired is Desired.DRAINED):
+        if error is None and (core.spec.restart != "permanent" or self.desired is _D_DRAINED):
             self._close_attempt(verified=True)
             self.fault = False
-            self.fact(Fact.FINISHED)
+            self.fact(_F_FINISHED)
             return
         if error is None:
             self._lapse("its body ended", "crash", None, None, permanent=False)
             core.numbers.fail("crash")
-            self.fact(Fact.LAPSED)
+            self.fact(_F_LAPSED)
             return
         if self._refused_first(error) or self._failed_to_rise(error):
             return
@@ -143,7 +175,7 @@ class Machine(Consequences):
             reason, error_type = "did not start", "start_failed"
         core.numbers.fail(error_type)
         self._lapse(reason, error_type, error, verdict, permanent=verdict.kind == "permanent")
-        self.fact(Fact.LAPSED)
+        self.fact(_F_LAPSED)
 
     def _failed_to_rise(self, error: BaseException) -> bool:
         # started for its group: the attempt is counted once, by the agent that lapsed
@@ -152,10 +184,10 @@ class Machine(Consequences):
             return False
         core = self.core
         core.numbers.fail("start_failed")
-        core.event(EventKind.START_FAILED, {"error": type(error).__qualname__})
+        core.event(_E_START_FAILED, {"error": type(error).__qualname__})
         self._close_attempt(verified=False)
         self.incarnation = None
-        self.actual = Actual.BACKING_OFF
+        self.actual = _BACKING_OFF
         self._changed()
         return True
 
@@ -188,33 +220,33 @@ class Machine(Consequences):
         if count:
             self.core.numbers.fail(error_type)
         self._lapse(reason, error_type, error, verdict, permanent=False)
-        self.fact(Fact.LAPSED)
+        self.fact(_F_LAPSED)
 
     def gone(self, incarnation: AnyIncarnation) -> None:
         """An incarnation that was asked to end has ended with all its tasks, or is given up."""
         if incarnation is not self.incarnation:
             return
         self.incarnation = None
-        self.fact(Fact.ENDED)
+        self.fact(_F_ENDED)
 
     def drained(self) -> None:
         """Nothing waits and nothing is in flight."""
-        if self.desired is Desired.DRAINED and self.actual is Actual.RUNNING:
-            self.core.event(EventKind.DRAINED, {})
-            self.fact(Fact.DRAINED)
+        if self.desired is _D_DRAINED and self.actual is _RUNNING:
+            self.core.event(_E_DRAINED, {})
+            self.fact(_F_DRAINED)
 
     def admitted(self) -> bool:
         """The fleet lets this agent's recovery through; returns whether it was still wanted."""
         self.retry_at = None
-        if self.desired is not Desired.RUN or self.held:
+        if self.desired is not _D_RUN or self.held:
             return False
-        if self.actual is Actual.BACKING_OFF:
-            self.fact(Fact.RETRY)
+        if self.actual is _BACKING_OFF:
+            self.fact(_F_RETRY)
             return True
-        if self.actual is Actual.QUARANTINED:
+        if self.actual is _QUARANTINED:
             self._from_quarantine = True
-            self.core.event(EventKind.PROBING, {})
-            self.fact(Fact.PROBE)
+            self.core.event(_E_PROBING, {})
+            self.fact(_F_PROBE)
             return True
         return False
 
@@ -225,14 +257,14 @@ class Machine(Consequences):
         self.held = True
         self._disarm()
         if self.actual in _ALIVE:
-            self.actual = Actual.STOPPING
+            self.actual = _STOPPING
             self._end("restart")
         self._changed()
 
     def rejoin(self, delay: float) -> None:
         """Let the agent that made its group restart go on with its own backoff."""
         self.held = False
-        if self.desired is Desired.RUN and self.actual is Actual.BACKING_OFF:
+        if self.desired is _D_RUN and self.actual is _BACKING_OFF:
             self._arm(delay)
 
     def rise(self) -> bool:
@@ -240,10 +272,10 @@ class Machine(Consequences):
 
         Should it fail before it is up, it stays down and held: that is its group's affair.
         """
-        if self.actual is not Actual.BACKING_OFF or self.desired is not Desired.RUN:
+        if self.actual is not _BACKING_OFF or self.desired is not _D_RUN:
             self.release()
             return False
-        self.actual = Actual.RECOVERING if self.fault else Actual.STARTING
+        self.actual = _RECOVERING if self.fault else _STARTING
         self._start("dependency")
         self._changed()
         return True
@@ -251,15 +283,15 @@ class Machine(Consequences):
     def release(self) -> None:
         """Let go of a held agent: from here on it is its own affair again."""
         self.held = False
-        if self.actual is Actual.BACKING_OFF:
+        if self.actual is _BACKING_OFF:
             self._act(settle(self.desired, self.actual, commanded=False))
             self._changed()
 
     def bystander(self) -> None:
         """A temporary agent that was stopped with its group: it is not revived."""
         self.held = False
-        if self.actual is Actual.BACKING_OFF:
-            self._to(Actual.STOPPED)
+        if self.actual is _BACKING_OFF:
+            self._to(_STOPPED)
             self._changed()
 
     def _refused_first(self, error: BaseException) -> bool:
@@ -271,8 +303,8 @@ class Machine(Consequences):
             first.set_result(None)
             return False
         self.incarnation = None
-        self.desired = Desired.STOPPED
-        self._to(Actual.STOPPED)
+        self.desired = _D_STOPPED
+        self._to(_STOPPED)
         self._changed()
         failure = AgentStartError(self.core.agent_id, describe(error))
         failure.__cause__ = error
@@ -285,24 +317,24 @@ class Machine(Consequences):
         self._disarm()
         self.fault = False
         self._from_quarantine = False
-        core.event(EventKind.VERIFIED, {"by": by})
-        self.fact(Fact.VERIFIED)
+        core.event(_E_VERIFIED, _BY[by])
+        self.fact(_F_VERIFIED)
         self._close_attempt(verified=True)  # only now may the next one be let through
         if self.incarnation is not None and self.incarnation.has_probe:
             verification.schedule(core)
         core.work.dispatch()
-        if self.desired is not Desired.RUN:
+        if self.desired is not _D_RUN:
             self._act(settle(self.desired, self.actual, commanded=False))
             self._changed()
 
     def unverified(self) -> None:
         """Nothing newer than the restart came in time: a failed attempt."""
         self._lapse("no progress after the restart", "probe_failed", None, None, permanent=False)
-        self.fact(Fact.UNVERIFIED)
+        self.fact(_F_UNVERIFIED)
 
     def self_recovered(self) -> None:
         """A quarantined agent of the host's works again, unasked: as good as a passed probe."""
         self._disarm()
-        self.actual = Actual.PROBING
+        self.actual = _PROBING
         self._start("progress")
         self._changed()

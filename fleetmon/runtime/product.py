@@ -80,6 +80,8 @@ async def build(factory: Callable[[], Any]) -> Any:
             value=factory,
         )
     product = factory()
+    if type(product) is factory and not hasattr(factory, "__await__"):
+        return product  # an ordinary class; inspect's look at it costs more than making it
     if inspect.isawaitable(product):
         product = await product
     return product

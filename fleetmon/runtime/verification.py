@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from fleetmon.runtime.consequences import AnyIncarnation
     from fleetmon.runtime.core import AgentCore
 
+# Members by name: on Python 3.11 looking one up on its class costs a call.
+_PROBING = Actual.PROBING
+_RECOVERING = Actual.RECOVERING
+_RUNNING = Actual.RUNNING
+_E_PROBE_FAILED = EventKind.PROBE_FAILED
+_E_RECOVERING = EventKind.RECOVERING
+_E_VERIFY_FAILED = EventKind.VERIFY_FAILED
+_F_PROBE_PASSED = Fact.PROBE_PASSED
+
+_NOTHING: dict[str, str] = {}
+
 
 def arm(core: AgentCore) -> None:
     """Begin to verify the incarnation that has just come up."""
@@ -23,13 +34,13 @@ def arm(core: AgentCore) -> None:
     core.attention = True
     if incarnation is None:
         return
-    if machine.actual is Actual.PROBING:
+    if machine.actual is _PROBING:
         if incarnation.has_probe:
             incarnation.probe(core.spec.quarantine.probe_timeout)
         else:  # the start was the probe
-            machine.fact(Fact.PROBE_PASSED)
+            machine.fact(_F_PROBE_PASSED)
         return
-    core.event(EventKind.RECOVERING, {})
+    core.event(_E_RECOVERING, _NOTHING)
     if incarnation.has_probe:
         incarnation.probe(core.spec.deadlines.probe)
     if incarnation.settled:
@@ -41,7 +52,7 @@ def arm_timers(core: AgentCore) -> None:
     machine = core.machine
     incarnation = machine.incarnation
     if (
-        machine.actual is not Actual.RECOVERING
+        machine.actual is not _RECOVERING
         or incarnation is None
         or not incarnation.verifiable
         or machine.verify_timer is not None
@@ -54,7 +65,7 @@ def arm_timers(core: AgentCore) -> None:
 
 
 def _idle(core: AgentCore, incarnation: AnyIncarnation) -> None:
-    if core.machine.incarnation is incarnation and core.machine.actual is Actual.RECOVERING:
+    if core.machine.incarnation is incarnation and core.machine.actual is _RECOVERING:
         incarnation.ping()
 
 
@@ -67,7 +78,7 @@ def schedule(core: AgentCore) -> None:
 
 
 def _ask(core: AgentCore, incarnation: AnyIncarnation) -> None:
-    if core.machine.incarnation is incarnation and core.machine.actual is Actual.RUNNING:
+    if core.machine.incarnation is incarnation and core.machine.actual is _RUNNING:
         incarnation.probe(core.spec.deadlines.probe)
 
 
@@ -77,34 +88,34 @@ def probe_result(core: AgentCore, incarnation: AnyIncarnation, error: BaseExcept
     if incarnation is not machine.incarnation:
         return
     if error is None:
-        if machine.actual is Actual.PROBING:
-            machine.fact(Fact.PROBE_PASSED)
-        elif machine.actual is Actual.RECOVERING:
+        if machine.actual is _PROBING:
+            machine.fact(_F_PROBE_PASSED)
+        elif machine.actual is _RECOVERING:
             machine.verified("probe")
-        elif machine.actual is Actual.RUNNING:
+        elif machine.actual is _RUNNING:
             schedule(core)
-    elif machine.actual in (Actual.PROBING, Actual.RECOVERING, Actual.RUNNING):
-        core.event(EventKind.PROBE_FAILED, {"error": type(error).__qualname__})
+    elif machine.actual in (_PROBING, _RECOVERING, _RUNNING):
+        core.event(_E_PROBE_FAILED, {"error": type(error).__qualname__})
         machine.lapse("its probe failed", "probe_failed", error, count=True)
 
 
 def alive(core: AgentCore, incarnation: AnyIncarnation) -> None:
     """Idle, but its executor answered: enough when there is neither traffic nor probe."""
     machine = core.machine
-    if incarnation is machine.incarnation and machine.actual is Actual.RECOVERING:
+    if incarnation is machine.incarnation and machine.actual is _RECOVERING:
         machine.verified("alive")
 
 
 def _late(core: AgentCore) -> None:
     machine = core.machine
     machine.verify_timer = None
-    if machine.actual is not Actual.RECOVERING:
+    if machine.actual is not _RECOVERING:
         return
     forgiven = core.fleet.blocked_total - machine.verify_blocked
     machine.verify_blocked += forgiven
     if forgiven > 0:  # the loop was blocked meanwhile: that time does not count
         machine.verify_timer = core.fleet.call_later(forgiven, _late, core)
         return
-    core.event(EventKind.VERIFY_FAILED, {"seconds": core.spec.verify.timeout})
+    core.event(_E_VERIFY_FAILED, {"seconds": core.spec.verify.timeout})
     core.numbers.fail("probe_failed")
     machine.unverified()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleetmon.events import EventKind
@@ -266,10 +265,13 @@ class Watchdog:
         core, task = self._owner(watch)
         if frame is None:
             return Blame(core, task, "", 0, "", ())
-        stack = tuple(
-            f"{summary.filename}:{summary.lineno} in {summary.name}"
-            for summary in traceback.extract_stack(frame, limit=_STACK_LINES)
-        )
+        found: list[str] = []
+        outer: FrameType | None = frame
+        while outer is not None and len(found) < _STACK_LINES:
+            code = outer.f_code
+            found.append(f"{code.co_filename}:{outer.f_lineno} in {code.co_name}")
+            outer = outer.f_back
+        stack = tuple(found)  # innermost first
         inner: FrameType = frame
         return Blame(
             core, task, inner.f_code.co_filename, inner.f_lineno or 0, inner.f_code.co_name, stack

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fleetmon import (
@@ -30,7 +31,7 @@ from fleetmon.testing import current_clock
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from fleetmon import Event, Task
+    from fleetmon import Agent, Event, Task
 
 UNLIMITED = Intensity(max_restarts=10**9, period=1.0)
 QUICK = Backoff(floor=0.0, base=0.1, cap=0.2)
@@ -216,3 +217,34 @@ def raising(error: Callable[[], BaseException]) -> Callable[..., Any]:
         raise error()
 
     return function
+
+
+class FatalError(RuntimeError):
+    """Brings its agent down."""
+
+    fatal = True
+
+
+class Worker:
+    """Does what the payload says: sleeps so many seconds, brings its agent down, or succeeds."""
+
+    def __init__(self) -> None:
+        self.begun: list[object] = []
+
+    async def handle(self, task: Task) -> int:
+        """Work; returns which attempt this was."""
+        self.begun.append((task.payload, task.attempt))
+        if isinstance(task.payload, (int, float)):
+            await asyncio.sleep(task.payload)
+        elif task.payload == "fatal":
+            raise FatalError(task.payload)
+        elif task.payload == "once" and task.attempt == 1:
+            await asyncio.sleep(1e5)
+        return task.attempt
+
+
+async def crash(agent: Agent) -> None:
+    """Bring an agent down by a task that says so."""
+    with pytest.raises(FatalError):
+        await agent.run("crash", "fatal")
+    await asyncio.sleep(0.001)  # its other tasks take a turn of the loop to end

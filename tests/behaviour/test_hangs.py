@@ -1,13 +1,13 @@
-"""Hangs in virtual time: idle is never hung, and what refreshes which limit (13 and 15)."""
+"""Hangs in virtual time: idle is never hung, and what refreshes which limit (13)."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
-from support import Stubborn, events_of, fleet_on, outcome_of, spec
+from support import Stubborn, events_of, fleet_on, spec
 
-from fleetmon import Deadlines, HangLimits, TaskHungError, Verification, Watchdog
+from fleetmon import Deadlines, HangLimits, TaskHungError, Verification
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -371,57 +371,3 @@ async def test_13_a_hung_task_that_cleans_up_with_another_error_is_still_a_hang(
         with pytest.raises(TaskHungError):
             await task
         assert agent.snapshot().numbers.failures["hang"] == 1
-
-
-class TestStall:
-    async def test_15_work_waiting_and_nothing_finishing_is_a_stall_and_is_reported(self):
-        async with fleet_on(watchdog=Watchdog(stall_after=30.0)) as fleet:
-            agent = await fleet.add("A", Sleeper, spec=spec(hang=limits(None, None)))
-            tasks = [await agent.submit("x", 50.0) for _ in range(3)]
-            await asyncio.sleep(29)
-            assert conditions(agent) == set()
-            await asyncio.sleep(2)
-            assert conditions(agent) == {"stalled"}
-            assert agent.snapshot().health == 1
-            (event,) = events_of(fleet, "stalled", "A")
-            assert event.data["waiting"] == 2
-            await tasks[0]  # something finishes
-            assert conditions(agent) == set()
-            await asyncio.gather(*tasks)
-
-    async def test_15_a_body_that_takes_nothing_stalls_too(self):
-        class Body:
-            async def serve(self, agent):
-                await asyncio.sleep(1e6)
-
-        async with fleet_on(watchdog=Watchdog(stall_after=30.0)) as fleet:
-            agent = await fleet.add("A", Body, spec=spec())
-            await asyncio.sleep(100)
-            task = await agent.submit("x")
-            await asyncio.sleep(29)
-            assert not events_of(fleet, "stalled")  # the quiet before it came does not count
-            await asyncio.sleep(2)
-            assert len(events_of(fleet, "stalled")) == 1
-            task.cancel()
-            await asyncio.sleep(1)
-            assert conditions(agent) == set()
-            assert outcome_of(task.future) == "cancelled"
-
-    async def test_15_a_long_task_alone_and_a_paused_queue_are_no_stall(self):
-        async with fleet_on(watchdog=Watchdog(stall_after=30.0)) as fleet:
-            agent = await fleet.add("A", Sleeper, spec=spec(hang=limits(None, None)))
-            await agent.run("x", 500.0)
-            assert not events_of(fleet, "stalled")
-
-    async def test_15_tasks_that_gave_up_waiting_do_not_make_a_stall_of_those_after_them(self):
-        async with fleet_on(watchdog=Watchdog(stall_after=30.0)) as fleet:
-            agent = await fleet.add("A", Sleeper, spec=spec(hang=limits(None, None)))
-            slow = await agent.submit("x", 60.0)
-            impatient = await agent.submit("x", 1.0, timeout=5.0)
-            await asyncio.sleep(28)
-            patient = await agent.submit("x", 1.0)
-            await asyncio.sleep(10)
-            # what waits has waited for ten seconds only; nothing finished for longer, though
-            assert outcome_of(impatient.future) == "timed_out"
-            assert len(events_of(fleet, "stalled")) <= 1
-            await asyncio.gather(slow, patient)
