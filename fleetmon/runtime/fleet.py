@@ -147,6 +147,7 @@ class Fleet:
         self.accepting = False
         self.phase = "stopped"
         vars(self).pop("loop", None)
+        self.thread = 0
         self._lock = threading.RLock()
         self.bus.forget_parent()
         for core in self.cores.values():
@@ -159,6 +160,7 @@ class Fleet:
         self.groups.close()
         if "loop" in vars(self):
             del self.loop
+        self.thread = 0  # no thread is its own any more
         self.phase = "stopped"
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:

@@ -43,7 +43,7 @@ def _look_at_task(core: AgentCore, task: Task, live: float) -> None:
             task.cancel_live = live  # once for each grace
             core.fleet.post(judge.hung, core, task, "survived")
         return
-    progress = task.progress_at
+    progress = max(task.progress_at, task.live_at)
     beat = core.heartbeat_at - core.fleet.blocked_total
     verdict = assess(limits, live - task.live_at, live - max(progress, min(beat, live)))
     if verdict == "hard" and task.reported != "hard":

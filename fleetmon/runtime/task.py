@@ -161,7 +161,7 @@ class Task:
         self.state = RUNNING
         now = self.started_at = core.now()
         # in live time: the clock of a loop that was never blocked
-        self.live_at = self.progress_at = now - core.fleet.blocked_total
+        self.live_at = now - core.fleet.blocked_total
         core.numbers.begin(self.slot, now, queued)
         core.inflight[self.id] = self
 
@@ -271,12 +271,35 @@ class Task:
 
     def __enter__(self) -> Self:
         """Begin, here and now."""
-        if self.state != WAITING:
+        if self.state:
             msg = f"task {self.id} of {self.agent_id!r} was begun before; make a new one"
             raise RuntimeError(msg)
-        self.aio = running_aio_task()
-        self.count(queued=False)
-        self.enter(get_ident())
+        core = self.core
+        fleet = core.fleet
+        thread = self.thread = get_ident()
+        if thread == fleet.thread:
+            self.aio = _current_task(fleet.loop)
+        else:
+            aio = self.aio = running_aio_task()
+            fleet.seen_elsewhere(aio)
+        # count() and enter(), in one piece: two calls a task saved
+        if not self.generation:
+            self.generation = core.generation
+        self.state = RUNNING
+        now = self.started_at = core.now()
+        self.live_at = now - fleet.blocked_total
+        core.numbers.begin(self.slot, now, False)
+        core.inflight[self.id] = self
+        parent = CURRENT.get()
+        if parent is not None:
+            self.parent = parent
+        self.token = CURRENT.set(self)
+        tracer = fleet.tracer
+        if tracer is not None:
+            try:
+                tracer.begin(self)
+            except Exception:  # noqa: BLE001 - tracing must never fail a task
+                fleet.bus.hook_errors += 1
         return self
 
     def __exit__(

@@ -214,17 +214,25 @@ class Work:
 
     def returned(self, task: Task, result: Any) -> None:
         """End a task with what it returned."""
-        if task.fenced or task.cancel_reason or task.failure is not None or self.core.failing:
+        core = self.core
+        if task.fenced or task.cancel_reason or task.failure is not None or core.failing:
             self._judged(task, result)
             return
         task.end(SUCCEEDED)
         future = task.future
         if future is not None and not future.done():
             future.set_result(result)
-        self.free(task)
-        core = self.core
-        if core.attention:
-            judge.succeeded(core, task)
+        incarnation = task.incarnation
+        if self.queued or self._room or core.attention or incarnation is None or task.timer:
+            self.free(task)
+            if core.attention:
+                judge.succeeded(core, task)
+            return
+        # the plain case of free(): nobody waits and nothing is the matter
+        self.running -= 1
+        incarnation.busy -= 1
+        if incarnation.ending:
+            incarnation.check_gone()
 
     def _judged(self, task: Task, result: Any) -> None:
         core = self.core

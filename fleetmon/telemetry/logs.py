@@ -38,7 +38,7 @@ class JsonLog:
         messages: bool = False,
         tracebacks: float = 10.0,
         limit: int = 65_536,
-        interval: float = 0.02,
+        interval: float = 0.1,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:

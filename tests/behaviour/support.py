@@ -248,3 +248,11 @@ async def crash(agent: Agent) -> None:
     with pytest.raises(FatalError):
         await agent.run("crash", "fatal")
     await asyncio.sleep(0.001)  # its other tasks take a turn of the loop to end
+
+
+async def until(condition: Callable[[], Any], timeout: float = 5.0) -> Any:
+    """Wait in real time for what a thread or a process brings about; returns what it was."""
+    async with asyncio.timeout(timeout):
+        while not (found := condition()):
+            await asyncio.sleep(0.005)
+    return found

@@ -113,7 +113,7 @@ async def test_removing_an_agent_that_is_only_declared_does_no_harm():
     ("factory", "said"),
     [
         (raising(lambda: RuntimeError("no model file")), "no model file"),
-        (lambda: object(), "neither handle nor serve"),
+        (object, "neither handle nor serve"),
         (lambda: Echo, "instead of an instance"),
         (type("Odd", (), {"handle": 42}), "42"),
         (type("Gen", (), {"serve": lambda self, agent: (yield)}), "generator"),
@@ -177,15 +177,9 @@ async def test_labels_with_newlines_quotes_and_emoji_come_out_of_metrics_as_they
 @pytest.mark.parametrize("task_type", ["\ud800", 5, None, b"x", "", "x" * 100_000, ("a",)])
 async def test_an_odd_task_type_breaks_neither_the_task_nor_the_scrape(fleet, task_type):
     agent = fleet.agent("well")
-    try:
-        assert await agent.run(task_type, 1) == 1
-    except FleetmonError as error:
-        assert "task" in str(error)  # refusing it is fine, too
-    try:
-        with fleet.attach("host").task(task_type):
-            pass
-    except FleetmonError as error:
-        assert "task" in str(error)
+    assert await agent.run(task_type, 1) == 1
+    with fleet.attach("host").task(task_type):
+        pass
     status, text = await get(fleet.metrics_app())
     assert status == 200
     assert len(text) < 100_000
@@ -279,7 +273,7 @@ async def test_a_supervisor_that_does_not_run_says_so(when):
     for call in (
         lambda: supervisor.add("A", Echo),
         lambda: host.run("x"),
-        lambda: host.restart(),
+        host.restart,
         lambda: asyncio.to_thread(lambda: asyncio.run(host.run("x"))),
         lambda: asyncio.to_thread(lambda: asyncio.run(host.restart())),
     ):

@@ -162,11 +162,15 @@ class TestDrain:
         supervisor = Supervisor(
             SupervisorSettings(shutdown=Shutdown(drain=1000)), clock=current_clock()
         )
-        with pytest.raises(KeyError):
+
+        async def host() -> None:
             async with supervisor as fleet:
                 agent = await fleet.add("A", Sleeper)
                 await agent.submit("x", 500)
                 raise KeyError
+
+        with pytest.raises(KeyError):
+            await host()
         assert supervisor.report.seconds < 1
 
     async def test_20_shutdown_twice_gives_the_same_report_and_both_wait(self):
