@@ -95,7 +95,7 @@ class Fleet:
         self.live = 0
         self.thread = 0
         self.loop: asyncio.AbstractEventLoop
-        self.elsewhere: dict[int, asyncio.AbstractEventLoop] = {}
+        self.elsewhere: dict[asyncio.AbstractEventLoop, int] = {}
         self._early: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._classifier = classifier
         self._numbers: list[AgentNumbers] = []
@@ -186,10 +186,13 @@ class Fleet:
 
     def seen_elsewhere(self, aio: asyncio.Task[Any] | None) -> None:
         """Remember a foreign loop on which a task was seen, for the watchdog; from any thread."""
-        if aio is not None:
-            thread = threading.get_ident()
-            if thread not in self.elsewhere:
-                self.elsewhere = {**self.elsewhere, thread: aio.get_loop()}
+        if aio is None:
+            return
+        loop = aio.get_loop()
+        thread = threading.get_ident()
+        if self.elsewhere.get(loop) != thread:
+            known = {x: t for x, t in self.elsewhere.items() if not x.is_closed()}
+            self.elsewhere = {**known, loop: thread}
 
     # -- agents ----------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ class RecoveryGate:
     def __init__(self, fleet: Fleet) -> None:
         """Start with nobody waiting."""
         self.control = SharedCauseControl(fleet.settings.shared_cause)
+        self._shared = fleet.settings.shared_cause.enabled
         self.active: set[AgentCore] = set()
         self._fleet = fleet
         # not a dict: taking from the front of one gets slower with every taking
@@ -44,7 +45,7 @@ class RecoveryGate:
     def lapsed(self, core: AgentCore, cause: str) -> None:
         """Take note of a lapse; many with one cause close the gate but for one probe."""
         fleet = self._fleet
-        if self.control.lapsed(core.agent_id, cause, fleet.now(), fleet.live):
+        if self._shared and self.control.lapsed(core.agent_id, cause, fleet.now(), fleet.live):
             fleet.bus.publish(
                 _E_SHARED_CAUSE_OPENED,
                 data={"cause": cause, "agents": fleet.live},
@@ -64,13 +65,20 @@ class RecoveryGate:
         """A recovery in progress was given up, by command: its place is free again."""
         self._waiting.pop(core, None)
         self.active.discard(core)
-        self.control.gone(core.agent_id, self._fleet.now())
+        if self._shared:
+            self.control.gone(core.agent_id, self._fleet.now())
         if self._waiting:
             self._pump()
 
     def concluded(self, core: AgentCore, *, verified: bool) -> None:
         """An attempt has ended."""
         self.active.discard(core)
+        if self._shared:
+            self._tell(core, verified=verified)
+        if self._waiting:
+            self._pump()
+
+    def _tell(self, core: AgentCore, *, verified: bool) -> None:
         now = self._fleet.now()
         if verified:
             if self.control.verified(core.agent_id, now):
@@ -82,8 +90,6 @@ class RecoveryGate:
                 )
         else:
             self.control.failed(core.agent_id, now)
-        if self._waiting:
-            self._pump()
 
     def _pump(self, only: tuple[AgentCore, ...] | None = None) -> None:
         if self._pumping:
@@ -103,7 +109,8 @@ class RecoveryGate:
         least = math.inf
         passed: set[AgentCore] | None = None  # held by the shared cause; others may overtake them
         while self._waiting:
-            if len(self.active) >= control.concurrency(restarts.max_concurrent):
+            limit = restarts.max_concurrent
+            if len(self.active) >= (control.concurrency(limit) if self._shared else limit):
                 return
             now = fleet.now()
             rest = self._last + restarts.spread - now

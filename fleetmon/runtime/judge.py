@@ -26,7 +26,7 @@ _E_TASK_FAILED = EventKind.TASK_FAILED
 _E_TASK_HUNG = EventKind.TASK_HUNG
 
 _ALIVE = frozenset((Actual.STARTING, Actual.RECOVERING, Actual.RUNNING, Actual.PROBING))
-_FROM_PROGRESS = ("suspect", "stalled", "throttled", "blocked_loop")
+_FROM_PROGRESS = ("suspect", "stalled", "throttled")  # blocked_loop is the watchdog's alone
 
 
 def progressed(core: AgentCore, generation: int, task: Task | None) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SCAN_EVERY = 0.25
 _STACK_LINES = 12
+_CALMER = 5
 
 
 class Blame(NamedTuple):
@@ -82,6 +83,9 @@ class _LoopWatch:
                 # blocked so hard that the watchdog could not look; forgive that time as well
                 self._fleet.blocked_total += lag
 
+    def forget(self) -> None:
+        self._asked = 0.0
+
     def late(self, now: float) -> float:
         asked = self._asked
         return now - asked if asked else 0.0
@@ -94,7 +98,7 @@ class Watchdog:
         """Prepare for the fleet's loop and every other on which it sees a task."""
         self._fleet = fleet
         self._settings = fleet.settings.watchdog
-        self._watches: dict[int, _LoopWatch] = {}
+        self._watches: dict[asyncio.AbstractEventLoop, _LoopWatch] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._next_scan = 0.0
@@ -105,7 +109,7 @@ class Watchdog:
     def start(self) -> None:
         """Start the thread."""
         fleet = self._fleet
-        self._watches[fleet.thread] = _LoopWatch(fleet, fleet.loop, fleet.thread, main=True)
+        self._watches[fleet.loop] = _LoopWatch(fleet, fleet.loop, fleet.thread, main=True)
         self._thread = threading.Thread(target=self._run, name="fleetmon-watchdog", daemon=True)
         self._thread.start()
 
@@ -125,15 +129,21 @@ class Watchdog:
 
     def _watch(self) -> None:
         idle, busy = self._settings.idle_interval, self._settings.busy_interval
-        while not self._stop.is_set():
+        if self._interpreter is not None:
+            self._interpreter.renew()
+        pause = idle
+        while not self._stop.wait(pause):
+            blocked = self._look()
             if self._interpreter is not None:
                 self._interpreter.renew()
+            late = False
             for watch in tuple(self._watches.values()):
-                if not watch.waiting and not watch.ask():
-                    del self._watches[watch.thread]
-            late = self._stop.wait(busy) or self._look()
-            if not late and not self._stop.wait(max(0.0, idle - busy)):
-                self._look()
+                if watch.waiting:
+                    late = True  # a whole interval without an answer: look closely
+                elif not watch.ask():
+                    del self._watches[watch.loop]
+            # once it is known who blocks, it need not be asked a hundred times a second
+            pause = min(idle, _CALMER * busy) if blocked else busy if late else idle
             self._adopt()
             now = self._fleet.now()
             if now >= self._next_scan:
@@ -144,10 +154,10 @@ class Watchdog:
                     self._fleet.bus.hook_errors += 1
 
     def _adopt(self) -> None:
-        for thread, loop in self._fleet.elsewhere.items():
-            known = self._watches.get(thread)
-            if (known is None or known.loop is not loop) and not loop.is_closed():
-                self._watches[thread] = _LoopWatch(self._fleet, loop, thread, main=False)
+        for loop, thread in self._fleet.elsewhere.items():
+            known = self._watches.get(loop)
+            if (known is None or known.thread != thread) and not loop.is_closed():
+                self._watches[loop] = _LoopWatch(self._fleet, loop, thread, main=False)
 
     def _look(self) -> bool:
         """Look at the loops that have not answered; returns whether one is blocked."""
@@ -155,6 +165,9 @@ class Watchdog:
         now = self._fleet.now()
         for watch in self._watches.values():
             late = watch.late(now)
+            if late and not watch.loop.is_running():
+                watch.forget()  # nobody runs it just now: that is not blocking
+                late = 0.0
             if late > self._settings.blocked_after:
                 blocked = True
                 self._blocked(watch, now, late)
