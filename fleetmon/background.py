@@ -116,6 +116,11 @@ class BackgroundSupervisor:
 
     def close(self) -> ShutdownReport | None:
         """Drain, stop and end the thread, bounded by the settings; a second call does nothing."""
+        if threading.current_thread() is self._thread:
+            if self._closing is not None:
+                self._closing.set()
+            msg = "closing, but not waited for: called from the supervisor's own thread"
+            raise NotRunningError(msg)
         with self._lock:
             loop, closing = self._loop, self._closing
             if loop is not None and closing is not None:

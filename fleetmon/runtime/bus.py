@@ -38,6 +38,7 @@ class Subscription:
         self._buffer: deque[Event] = deque()
         self._ready = threading.Condition()
         self._open = True
+        self.gone = False
         self._thread = threading.Thread(target=self._run, name="fleetmon-subscriber", daemon=True)
         self._thread.start()
 
@@ -61,7 +62,7 @@ class Subscription:
                 event = self._buffer.popleft()
             try:
                 self._callback(event)
-            except Exception:  # noqa: BLE001 - a subscriber may raise whatever it likes
+            except BaseException:  # noqa: BLE001 - a subscriber may raise whatever it likes
                 self.errors += 1
                 self._bus.dropped("subscriber_error")
 
@@ -78,8 +79,11 @@ class Subscription:
 class EventStream:
     """An asynchronous iterator over events as they happen.
 
+    Several tasks may read one stream; each event goes to one of them.
+
     Attributes:
         lost: events that did not fit its buffer.
+        gone: its loop is closed.
     """
 
     def __init__(self, bus: EventBus, limit: int) -> None:
@@ -91,6 +95,7 @@ class EventStream:
         self._buffer: deque[Event] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._open = True
+        self.gone = False
 
     def put(self, event: Event) -> None:
         """Hand over an event from any thread."""
@@ -103,7 +108,7 @@ class EventStream:
             try:
                 self._loop.call_soon_threadsafe(self._rouse)
             except RuntimeError:  # its loop is closed: nobody reads any more
-                self.close()
+                self.gone = True
 
     def _rouse(self) -> None:
         if self._wake is not None and not self._wake.done():
@@ -133,11 +138,11 @@ class EventStream:
         while not self._buffer:
             if not self._open:
                 raise StopAsyncIteration
-            self._wake = self._loop.create_future()
+            if self._wake is None or self._wake.done():
+                self._wake = self._loop.create_future()
             if self._buffer:  # published between the check and the future
                 break
-            await self._wake
-        self._wake = None
+            await asyncio.shield(self._wake)  # shared: a reader that leaves must not end it
         return self._buffer.popleft()
 
 
@@ -192,6 +197,8 @@ class EventBus:
             self.ring.append(event)
             for sink in self._sinks:
                 sink.put(event)
+                if sink.gone:
+                    self._sinks = tuple(s for s in self._sinks if s is not sink)
         for hook in self.hooks:
             try:
                 hook(event)

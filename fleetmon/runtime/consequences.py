@@ -15,6 +15,7 @@ from fleetmon.policy.intensity import RestartWindow
 from fleetmon.policy.restart import decide
 from fleetmon.policy.transitions import FACTS, Act, Actual, Desired, Fact, resolve, settle
 from fleetmon.runtime import verification
+from fleetmon.runtime.live import LiveTimer
 from fleetmon.snapshot import LapseRecord
 
 if TYPE_CHECKING:
@@ -94,7 +95,6 @@ class Consequences:
         "retry_at",
         "streak",
         "verified_at",
-        "verify_blocked",
         "verify_timer",
     )
 
@@ -112,9 +112,8 @@ class Consequences:
         self.retry_at: float | None = None
         self.first: asyncio.Future[None] | None = None
         self._window = RestartWindow(core.spec.intensity.max_restarts, core.spec.intensity.period)
-        self._timer: asyncio.TimerHandle | None = None
-        self.verify_timer: asyncio.TimerHandle | None = None
-        self.verify_blocked = 0.0
+        self._timer: asyncio.TimerHandle | LiveTimer | None = None
+        self.verify_timer: LiveTimer | None = None
         self._depth = 0
         self._attempting = False
         self._exhausted = False
@@ -168,7 +167,7 @@ class Consequences:
 
     def _act_finish(self) -> None:
         core = self.core
-        self._timer = core.fleet.call_later(core.spec.deadlines.drain, self._drain_late)
+        self._timer = LiveTimer(core.fleet, core.spec.deadlines.drain, self._drain_late)
         core.work.check_drained()
 
     def _act_arm_retry(self) -> None:

@@ -28,26 +28,24 @@ class InterpreterWatch:
         """Put the dump off."""
         faulthandler.dump_traceback_later(self._seconds, file=self._file)
 
-    def stack(self, thread: int) -> tuple[tuple[str, int, str], ...]:
-        """Return what was dumped of that thread since the last call, innermost frame first."""
+    def stacks(self) -> dict[int, tuple[tuple[str, int, str], ...]]:
+        """Return what was dumped since the last call: by thread, the innermost frame first."""
         self._file.seek(0)
         text = self._file.read()
         if not text:
-            return ()
+            return {}
         self._file.seek(0)
         self._file.truncate()
-        found: list[tuple[str, int, str]] = []
-        ours = False
+        found: dict[int, list[tuple[str, int, str]]] = {}
+        frames: list[tuple[str, int, str]] = []
         for line in text.splitlines():
             head = _THREAD.match(line)
-            if head is not None:
-                ours = int(head["ident"], 16) == thread
-                if ours:
-                    found.clear()
-            frame = _FRAME.match(line) if ours else None
+            if head is not None:  # of several dumps the latest counts
+                frames = found[int(head["ident"], 16)] = []
+            frame = _FRAME.match(line)
             if frame is not None:
-                found.append((frame["file"], int(frame["line"]), frame["function"]))
-        return tuple(found)
+                frames.append((frame["file"], int(frame["line"]), frame["function"]))
+        return {thread: tuple(stack) for thread, stack in found.items()}
 
     def close(self) -> None:
         """Cancel the order."""

@@ -15,6 +15,7 @@ from fleetmon.events import EventKind
 from fleetmon.runtime import pull, verification
 from fleetmon.runtime.body import Body
 from fleetmon.runtime.executors.auto import make_executor
+from fleetmon.runtime.live import LiveTimer, live_timeout
 from fleetmon.runtime.task import running_aio_task
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Incarnation:
         self._over = False
         self._life: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline: LiveTimer | None = None
 
     # -- its life --------------------------------------------------------------------------------
 
@@ -110,7 +111,7 @@ class Incarnation:
         if self.ending or self.over:
             return
         if not self.started:
-            self._deadline = core.fleet.call_later(core.spec.deadlines.start, self._start_late)
+            self._deadline = LiveTimer(core.fleet, core.spec.deadlines.start, self._start_late)
         elif core.machine.incarnation is self:
             verification.arm_timers(core)
 
@@ -207,20 +208,20 @@ class Incarnation:
         elif pull.wake(self.core.work):
             # it waits for work: let it leave by itself first
             half = self.core.spec.deadlines.stop / 2
-            self._deadline = self.core.fleet.call_later(half, self._end_harder)
+            self._deadline = LiveTimer(self.core.fleet, half, self._end_harder)
         else:
             life.cancel()
             self._arm_deadline()
 
     def _arm_deadline(self) -> None:
         self._disarm()
-        self._deadline = self.core.fleet.call_later(self.core.spec.deadlines.stop, self.give_up)
+        self._deadline = LiveTimer(self.core.fleet, self.core.spec.deadlines.stop, self.give_up)
 
     def _end_harder(self) -> None:
         if self._life is not None and not self._life.done():
             self._life.cancel()
         half = self.core.spec.deadlines.stop / 2
-        self._deadline = self.core.fleet.call_later(half, self.give_up)
+        self._deadline = LiveTimer(self.core.fleet, half, self.give_up)
 
     def check_gone(self) -> None:
         """Report the end, or reap, once nothing of this life is left."""
@@ -276,7 +277,7 @@ class Incarnation:
         own = self.executor.has_probe
         error: BaseException | None = None
         try:
-            async with asyncio.timeout(timeout):
+            async with live_timeout(self.core.fleet, timeout):
                 if not await self.executor.probe():
                     error = FleetmonError(f"the probe of {self.agent_id!r} said no")
         except Exception as raised:  # noqa: BLE001 - whatever a probe raises is its answer

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleetmon.errors import FleetmonError
 from fleetmon.runtime import verification
+from fleetmon.runtime.live import live_timeout
 from fleetmon.runtime.product import kind_of
 from fleetmon.runtime.threads import run_in_daemon
 
@@ -91,7 +92,7 @@ class ObservedIncarnation:
 
     async def _recover(self, recover: Callable[[], object], deadline: float) -> None:
         try:
-            async with asyncio.timeout(deadline):
+            async with live_timeout(self._core.fleet, deadline):
                 await _call(recover)
         except Exception as error:  # noqa: BLE001 - whatever it raises is a failed attempt
             if not self.ending:
@@ -108,7 +109,7 @@ class ObservedIncarnation:
     async def _probe(self, probe: Callable[[], object], timeout: float) -> None:  # noqa: ASYNC109
         error: BaseException | None = None
         try:
-            async with asyncio.timeout(timeout):
+            async with live_timeout(self._core.fleet, timeout):
                 answer = await _call(probe)
             if answer is not None and not answer:
                 error = FleetmonError(f"the probe of {self._core.agent_id!r} said no")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fleetmon.events import EventKind
 from fleetmon.policy.transitions import Actual, Fact
+from fleetmon.runtime.live import LiveTimer
 
 if TYPE_CHECKING:
     from fleetmon.runtime.consequences import AnyIncarnation
@@ -58,8 +59,7 @@ def arm_timers(core: AgentCore) -> None:
         or machine.verify_timer is not None
     ):
         return
-    machine.verify_blocked = core.fleet.blocked_total
-    machine.verify_timer = core.fleet.call_later(core.spec.verify.timeout, _late, core)
+    machine.verify_timer = LiveTimer(core.fleet, core.spec.verify.timeout, _late, core)
     if not incarnation.has_probe:
         core.fleet.call_later(core.spec.verify.idle_after, _idle, core, incarnation)
 
@@ -110,11 +110,6 @@ def _late(core: AgentCore) -> None:
     machine = core.machine
     machine.verify_timer = None
     if machine.actual is not _RECOVERING:
-        return
-    forgiven = core.fleet.blocked_total - machine.verify_blocked
-    machine.verify_blocked += forgiven
-    if forgiven > 0:  # the loop was blocked meanwhile: that time does not count
-        machine.verify_timer = core.fleet.call_later(forgiven, _late, core)
         return
     core.event(_E_VERIFY_FAILED, {"seconds": core.spec.verify.timeout})
     core.numbers.fail("probe_failed")

@@ -132,7 +132,7 @@ class Watchdog:
         if self._interpreter is not None:
             self._interpreter.renew()
         pause = idle
-        while not self._stop.wait(pause):
+        while not self._pause(pause):
             blocked = self._look()
             if self._interpreter is not None:
                 self._interpreter.renew()
@@ -141,6 +141,8 @@ class Watchdog:
                 if watch.waiting:
                     late = True  # a whole interval without an answer: look closely
                 elif not watch.ask():
+                    if watch.blocked_since:
+                        self._freed(watch, self._fleet.now())
                     del self._watches[watch.loop]
             # once it is known who blocks, it need not be asked a hundred times a second
             pause = min(idle, _CALMER * busy) if blocked else busy if late else idle
@@ -152,6 +154,16 @@ class Watchdog:
                     scan(self._fleet)
                 except Exception:  # noqa: BLE001 - a watchdog must outlive what it looks at
                     self._fleet.bus.hook_errors += 1
+
+    def _pause(self, seconds: float) -> bool:
+        began = self._fleet.now()
+        stopped = self._stop.wait(seconds)
+        if self._interpreter is not None:
+            # overslept: somebody kept the interpreter, and at this very moment is still running
+            over = self._fleet.now() - began - seconds
+            if over > self._settings.blocked_after:
+                self._held(self._interpreter, {w: self._owner(w) for w in self._watches.values()})
+        return stopped
 
     def _adopt(self) -> None:
         for loop, thread in self._fleet.elsewhere.items():
@@ -173,19 +185,20 @@ class Watchdog:
                 self._blocked(watch, now, late)
             elif watch.blocked_since and not late:
                 self._freed(watch, now)
-        if self._interpreter is not None:
-            self._held(self._interpreter)
         return blocked
 
-    def _held(self, interpreter: InterpreterWatch) -> None:
+    def _held(
+        self,
+        interpreter: InterpreterWatch,
+        owners: dict[_LoopWatch, tuple[AgentCore | None, Task | None]],
+    ) -> None:
         # this thread could not run either: a call in C kept the interpreter lock
-        for watch in self._watches.values():
-            stack = interpreter.stack(watch.thread)
-            if not stack or watch.blocked_since:
+        stacks = interpreter.stacks()
+        for watch, (core, task) in owners.items():
+            stack = stacks.get(watch.thread)
+            if not stack:
                 continue
             file, line, function = stack[0]
-            # this thread has waited for the lock: whoever had it is still the running task
-            core, task = self._owner(watch)
             self._fleet.bus.publish(
                 EventKind.LOOP_BLOCKED,
                 core.agent_id if core else "",
@@ -218,7 +231,7 @@ class Watchdog:
             watch.blame.agent.clear_condition("blocked_loop")
         watch.blame = blame
         core = blame.agent
-        if core is not None:
+        if core is not None and watch.waiting:
             core.numbers.add_blocked(seconds)
             self._mark(watch, blame, now)
         if changed:
