@@ -52,6 +52,9 @@ $(VENV)/.for-demo $(VENV)/.for-test $(VENV)/.for-dev: $(VENV)/.made pyproject.to
 	@touch $@
 
 $(VENV)/.made:
+	@$(PYTHON) --version >/dev/null 2>&1 || { \
+		echo "fleetmon needs Python 3.11 or newer, and $(PYTHON) does not run: name another one, as in \`make PYTHON=python3.12 $(MAKECMDGOALS)\`." >&2; \
+		exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "fleetmon needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1 | tail -n 1): name another one, as in \`make PYTHON=python3.12 $(MAKECMDGOALS)\`." >&2; \
 		exit 1; }

@@ -99,8 +99,10 @@ class TestMakefile:
 
     @staticmethod
     def make(*args):
-        # Started by `make test`, this make would take itself for its child and talk differently.
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+        # Started by `make test`, this make would take itself for its child and talk differently,
+        # and would take over what was given to that one, as in `make test ARGS=-x`.
+        given = ("MAKE", "MFLAGS", "ARGS", "PYTHON", "VENV")
+        env = {k: v for k, v in os.environ.items() if not k.startswith(given)}
         try:
             return subprocess.run(
                 ["make", *args],
@@ -136,6 +138,15 @@ class TestMakefile:
             "name another one, as in `make PYTHON=python3.12 test`."
         )
         assert not (tmp_path / "venv").exists()
+
+    def test_a_python_that_does_not_run_is_refused_in_one_sentence(self, python, tmp_path):
+        broken = python('echo "a version manager\'s long advice" >&2; exit 127\n')
+        done = self.make("test", f"PYTHON={broken}", f"VENV={tmp_path}/venv")
+        said = "".join(x for x in done.stderr.splitlines() if not x.startswith("make"))
+        assert said == (
+            f"fleetmon needs Python 3.11 or newer, and {broken} does not run: "
+            "name another one, as in `make PYTHON=python3.12 test`."
+        )
 
     @pytest.fixture
     def ready(self, tmp_path):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
 
@@ -116,6 +117,12 @@ def pack_task(task: Any, now: float) -> tuple[Any, ...]:
     )
 
 
+def answer(future: Future[WorkerTask | None], task: WorkerTask | None) -> None:
+    """Set the result unless another thread was first: asking whether it is done does not help."""
+    with suppress(InvalidStateError):
+        future.set_result(task)
+
+
 class WorkerAgent:
     """The handle that ``serve(agent)`` gets in a worker process; usable from any thread.
 
@@ -161,8 +168,7 @@ class WorkerAgent:
         """Ask the body to end: every wait for a task ends the iteration."""
         self.stopping = True
         for future in list(self._waiting):
-            if not future.done():
-                future.set_result(None)
+            answer(future, None)
 
     def _pull(self) -> tuple[int, Future[WorkerTask | None]]:
         future: Future[WorkerTask | None]
@@ -173,6 +179,8 @@ class WorkerAgent:
         number, future = self._ask()
         self._waiting.add(future)
         future.add_done_callback(self._waiting.discard)
+        if self.stopping:  # end() ran in another thread after the look above, and missed this one
+            answer(future, None)
         return number, future
 
     def _give_up(self, number: int, future: Future[WorkerTask | None]) -> None:

@@ -18,11 +18,12 @@ import socket
 import sys
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleetmon.runtime.executors.auto import AutoExecutor
-from fleetmon.runtime.executors.remote import CURRENT, WorkerAgent, WorkerTask
+from fleetmon.runtime.executors.remote import CURRENT, WorkerAgent, WorkerTask, answer
 from fleetmon.runtime.executors.wire import (
     HEADER,
     FrameError,
@@ -228,9 +229,10 @@ class Worker:
                 facts, now=time.monotonic(), progress=self.progress, settle=self._settle
             )
         except Exception as error:  # noqa: BLE001 - the body that waits for it has to know
-            future.set_exception(error)
+            with suppress(InvalidStateError):  # the body was told to end meanwhile
+                future.set_exception(error)
             return
-        future.set_result(task)
+        answer(future, task)
 
     def _on_frame(self, kind: int, number: int, body: bytes) -> None:
         if kind == Kind.CALL:
