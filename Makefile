@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: demo test lint types layers bench bench-instructions clean
+.PHONY: demo test soak lint types layers bench bench-instructions clean
 .DELETE_ON_ERROR:
 
 # `exec` leaves no shell in between: a Ctrl-C at the terminal reaches the demo once, from the
@@ -21,6 +21,10 @@ demo: $(VENV)/.for-demo
 
 test: $(VENV)/.for-test
 	@$(BIN)/python -m pytest $(ARGS)
+
+# The storm of tests/behaviour/test_books.py with 300,000 tasks, some minutes of work.
+soak: $(VENV)/.for-test
+	@FLEETMON_SOAK=300000 $(BIN)/python -m pytest tests/behaviour/test_books.py -o faulthandler_timeout=1200 $(ARGS)
 
 lint: $(VENV)/.for-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
