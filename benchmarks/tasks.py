@@ -297,7 +297,7 @@ def rows_of_counts(*, quick: bool) -> list[Row]:
         modes = [m for m in ("bare", "reference", "ours_task", "ours_run") if m not in counted]
         try:
             with ThreadPoolExecutor(2) as pool:
-                each = pool.map(lambda m: instructions.count(m, few=250, many=1_000), modes)
+                each = pool.map(instructions.count, modes)
                 counted |= dict(zip(modes, each, strict=True))
         except instructions.CannotCountError as error:
             reason = str(error)
