@@ -357,7 +357,10 @@ class AgentNumbers:
 
     def busy_locked(self, now: float) -> tuple[float, float]:
         """As :meth:`busy`; the caller holds the lock."""
-        busy = self._busy + self.in_flight * max(0.0, now - self._busy_at)
+        if self.in_flight:
+            # what was told stays told: a writer may have taken its time before ours and be late
+            self._move(now)
+        busy = self._busy
         horizon = now - self.window
         marks = self._marks
         if horizon >= self._busy_at:  # nothing happened inside the window
