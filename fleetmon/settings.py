@@ -103,6 +103,13 @@ class Metrics(Part):
         return value
 
 
+class Control(Part):
+    """How the fleet is seen and commanded from another terminal."""
+
+    enabled: bool = False
+    """Serve the control plane on a private Unix socket of this user."""
+
+
 class SupervisorSettings(Part):
     """Settings of one :class:`Supervisor`."""
 
@@ -116,6 +123,7 @@ class SupervisorSettings(Part):
     shutdown: Shutdown = Shutdown()
     watchdog: Watchdog = Watchdog()
     metrics: Metrics = Metrics()
+    control: Control = Control()
     event_ring: Annotated[int, Field(ge=16, le=10_000_000)] = 10_000
     """Events kept for readers that come later."""
     dead_letters: Annotated[int, Field(ge=1, le=10_000_000)] = 1000

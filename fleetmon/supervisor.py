@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from fleetmon.agent import How
     from fleetmon.background import BackgroundSupervisor
+    from fleetmon.control.server import ControlServer
     from fleetmon.hooks import TaskLog, TaskTracer
     from fleetmon.policy.classify import Verdict
     from fleetmon.roster import Roster
@@ -101,6 +102,7 @@ class Supervisor:
         self._registry = registry
         self._watchdog: Watchdog | None = None
         self._server: MetricsServer | None = None
+        self._control: ControlServer | None = None
         self._scanner: asyncio.TimerHandle | None = None
         self._ending: asyncio.Future[ShutdownReport] | None = None
         self.report: ShutdownReport | None = None
@@ -112,6 +114,7 @@ class Supervisor:
 
         Raises:
             ListenError: the metrics address cannot be had; nothing is left running then.
+            ControlError: nor is anything when the control plane has no place for its socket.
         """
         fleet = self._fleet
         if self.settings.metrics.listen is not None:
@@ -120,6 +123,8 @@ class Supervisor:
             server = MetricsServer(self.metrics_app(), self.settings.metrics.listen)
             server.start()
             self._server = server
+        if self.settings.control.enabled:
+            self._open_control()
         fleet.open()
         if self.settings.watchdog.enabled and not self._virtual:
             self._watchdog = Watchdog(fleet)
@@ -127,6 +132,18 @@ class Supervisor:
         else:
             self._scan()
         return self
+
+    def _open_control(self) -> None:
+        from fleetmon.control.server import ControlServer
+
+        try:
+            control = ControlServer(self)
+            control.start()
+        except BaseException:
+            if self._server is not None:
+                self._server.close()
+            raise
+        self._control = control
 
     def _scan(self) -> None:
         scan(self._fleet)
@@ -198,6 +215,8 @@ class Supervisor:
         if self._server is not None:
             self._server.close()
         fleet.bus.close()
+        if self._control is not None:
+            self._control.close()  # after the bus: streams have been told that it is over
         fleet.close()
         return report
 

@@ -26,8 +26,26 @@ INTERRUPTED = 130
 
 _COMMANDS = {
     "demo": "forty agents doing real work on real files, with faults on demand",
+    "status": "the fleet as it is now, and what is the matter with it",
+    "agents": "one row an agent, all or a selection",
+    "agent": "all there is to know about one agent",
+    "events": "what happened, and with --watch what happens",
+    "dead-letters": "the tasks that were given up",
+    "start": "start agents that were stopped",
+    "stop": "stop agents",
+    "restart": "end the incarnations of agents and begin others",
+    "pause": "let agents take nothing new",
+    "resume": "let paused or drained agents take tasks again",
+    "drain": "let agents finish what they have, then stop them",
+    "quarantine": "take agents out until they are reset",
+    "reset": "forget streaks and conditions of agents; brings them back from quarantine",
 }
-"""Commands and what they are for; each lives in ``fleetmon.cli.NAME``."""
+"""Commands and what they are for; each in ``fleetmon.cli.NAME``, or where :data:`_HOMES` says."""
+
+_HOMES = dict.fromkeys(
+    ("start", "stop", "restart", "pause", "resume", "drain", "quarantine", "reset"), "commands"
+) | {"dead-letters": "dead_letters"}
+"""Modules of commands that share one."""
 
 
 class CommandModule(Protocol):
@@ -87,7 +105,7 @@ def _dispatch(arguments: list[str]) -> int:
             name, help=purpose, description=purpose, allow_abbrev=False, add_help=True
         )
         if name == named:
-            module = cast("CommandModule", import_module(f"fleetmon.cli.{name}"))
+            module = cast("CommandModule", import_module(f"fleetmon.cli.{_HOMES.get(name, name)}"))
             module.configure(command)
     known = parser.parse_args(arguments)
     if module is None:

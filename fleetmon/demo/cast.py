@@ -21,6 +21,7 @@ from fleetmon import (
     Verification,
 )
 from fleetmon.demo.agents import Recipe
+from fleetmon.settings import Control
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,6 +94,7 @@ def settings(
             cooldown_cap=8.0,
             min_agents=5 if agents >= _SMALL else max(2, agents // 2),
         ),
+        control=Control(enabled=True),
         shutdown=Shutdown(drain=grace, stop=3.0),
         seed=seed,
     )

@@ -1,0 +1,1 @@
+"""Operate a running fleet from outside: wire protocol, server, client."""

@@ -1,0 +1,225 @@
+"""The wire protocol: its versions, the shapes of its answers, and what can go wrong.
+
+Shapes are typed dictionaries and nothing else, so that a command line which only reads them loads
+no validation library; what the server has to believe is checked in
+:mod:`fleetmon.control.request`. Durations are seconds, ``at`` is seconds since the epoch.
+Receivers ignore keys that they do not know.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+from fleetmon.errors import FleetmonError
+
+PROTOCOL = 1
+"""Version of the protocol; both sides work with their own and those one before and one after."""
+
+SCHEMA = 1
+"""Version of the shapes below, also of what ``--json`` prints; it is in each outermost object."""
+
+VERSION_HEADER = "fleetmon-protocol"
+"""Header in which a client names its version; without it the server takes it for its own."""
+
+HOST = "localhost"
+"""What a client on the Unix socket sends as ``Host``."""
+
+COMMANDS = ("start", "stop", "restart", "pause", "resume", "drain", "quarantine", "reset")
+"""Commands that an agent takes."""
+
+CAPABILITIES = ("snapshot", "agent", "events", "commands", "dead-letters")
+"""What a server of this version can do."""
+
+
+class TaskShape(TypedDict):
+    """A task in flight; ``seconds`` since it started, ``note`` what it said last."""
+
+    task_id: int
+    task_type: str
+    attempt: int
+    seconds: float
+    note: str
+
+
+class ConditionShape(TypedDict):
+    """Something that is the matter with an agent; ``seconds`` since when."""
+
+    name: str
+    seconds: float
+    reason: str
+    hard: bool
+
+
+class LapseShape(TypedDict):
+    """Why an agent had to be brought back the last time."""
+
+    at: float
+    generation: int
+    reason: str
+    error_type: str
+    error: str
+
+
+class AgentShape(TypedDict):
+    """One agent; ``health`` 0 healthy, 1 degraded, 2 failed; ``utilization`` a ratio 0 to 1."""
+
+    agent_id: str
+    number: int | None
+    tier: int | None
+    field: str
+    mode: Literal["owned", "observed", "declared"]
+    executor: str
+    lifecycle: str
+    desired: str
+    health: int
+    conditions: list[ConditionShape]
+    generation: int
+    accepting: bool
+    capacity: int
+    queue_limit: int
+    queued: int
+    in_flight: int
+    tasks: list[TaskShape]
+    utilization: float
+    assigned: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    timed_out: int
+    dead_lettered: int
+    failures: dict[str, int]
+    restarts: int
+    streak: int
+    retry_in: float | None
+    zombies: int
+    last_lapse: LapseShape | None
+
+
+class BlockedShape(TypedDict):
+    """An event loop that does not answer, and who holds it; ``agent_id`` empty when unknown."""
+
+    agent_id: str
+    task_type: str
+    seconds: float
+    file: str
+    line: int
+    function: str
+
+
+class SnapshotShape(TypedDict):
+    """The whole fleet, as ``GET /v1/snapshot`` gives it."""
+
+    schema: int
+    protocol: int
+    name: str
+    epoch: str
+    version: str
+    pid: int
+    seq: int
+    at: float
+    phase: str
+    health: int
+    blocked: BlockedShape | None
+    loop_lag_seconds: float
+    recovering: int
+    shared_cause_open: bool
+    dead_letters: int
+    agents: list[AgentShape]
+
+
+class EventShape(TypedDict):
+    """One event, as it stands in a stream with ``type`` ``event``."""
+
+    type: Literal["event"]
+    seq: int
+    at: float
+    kind: str
+    agent_id: str
+    generation: int
+    task_id: int
+    data: dict[str, Any]
+
+
+class FrameShape(TypedDict):
+    """Any other line of a stream.
+
+    ``hello`` comes first, ``heartbeat`` every second, ``lost`` in place of events that are no
+    longer kept or came too fast for this reader, ``end`` when the fleet has ended.
+    """
+
+    type: Literal["hello", "heartbeat", "lost", "end"]
+    seq: int
+    protocol: NotRequired[int]
+    epoch: NotRequired[str]
+    name: NotRequired[str]
+    resumed: NotRequired[bool]
+    capabilities: NotRequired[list[str]]
+    lost: NotRequired[int]
+    at: NotRequired[float]
+
+
+class AnswerShape(TypedDict):
+    """What ``POST /v1/command`` gives.
+
+    ``pending``: not applied, or not come about, yet; ``reason`` says what it waits for. The same
+    request sent again waits on and never applies the command twice.
+    """
+
+    schema: int
+    result: Literal["accepted", "noop", "rejected", "pending"]
+    command: str
+    agent_id: str
+    state: str
+    settled: bool | None
+    reason: str
+
+
+class ProblemShape(TypedDict):
+    """Body of every answer with a status of 400 and above."""
+
+    schema: int
+    protocol: int
+    code: str
+    message: str
+    suggestions: list[str]
+
+
+class ControlError(FleetmonError):
+    """A fleet could not be reached or did not do as asked."""
+
+
+class NoFleetError(ControlError):
+    """No fleet answers where one was looked for."""
+
+
+class AmbiguousFleetError(ControlError):
+    """Several fleets answer, and none was chosen."""
+
+
+class RequestError(ControlError):
+    """The fleet refused a request.
+
+    Attributes:
+        code: a word for programs, such as ``unknown_agent`` or ``bad_request``.
+        status: of the HTTP answer.
+    """
+
+    def __init__(self, message: str, *, code: str, status: int) -> None:
+        """Keep the facts beside the sentence."""
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+def understood(version: int) -> bool:
+    """Return whether two sides, one of them this one, can work together."""
+    return abs(version - PROTOCOL) <= 1
+
+
+def mismatch(other: int, *, who: str) -> str:
+    """Return the one sentence for two versions that are too far apart."""
+    older, newer = (who, "this fleetmon") if other < PROTOCOL else ("this fleetmon", who)
+    return (
+        f"{who} speaks control protocol {other} and this fleetmon {PROTOCOL}, which is too far "
+        f"apart; upgrade {older} or use a version next to {newer}'s"
+    )

@@ -1,0 +1,61 @@
+"""A private place for sockets, a fleet that can be reached, and the command line against it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+from helpers_control import QUICK
+
+from fleetmon import Supervisor, SupervisorSettings, Watchdog
+from fleetmon.cli import main
+from fleetmon.settings import Control
+
+
+@pytest.fixture
+def place(monkeypatch):
+    # short: a socket's path has 103 bytes
+    with tempfile.TemporaryDirectory(prefix="fm-") as directory:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", directory)
+        monkeypatch.setenv("TMPDIR", f"{directory}/tmp")
+        yield Path(directory, "fleetmon")
+
+
+@pytest.fixture
+def reachable(place):
+    def make(name="hall", **settings):
+        return Supervisor(
+            SupervisorSettings(
+                name=name,
+                control=Control(enabled=True),
+                defaults=QUICK,
+                watchdog=Watchdog(idle_interval=0.02, blocked_after=0.1),
+                **settings,
+            )
+        )
+
+    return make
+
+
+@pytest.fixture
+def fleetmon(capsys):
+    """Run a command line in a thread; gives its code, standard output and standard error."""
+
+    async def run(line, *more):
+        code = await asyncio.to_thread(main, [*line.split(), *more])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def as_json(fleetmon):
+    async def run(line, *more):
+        code, out, err = await fleetmon(line, *more)
+        assert err == ""
+        return code, json.loads(out)
+
+    return run

@@ -1,0 +1,126 @@
+"""Clients that mean harm, or know no better: refused, cut off, and never a status of 5xx."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+
+import pytest
+from helpers_control import Echo
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fleetmon import Supervisor, SupervisorSettings
+from fleetmon.control import registry
+from fleetmon.control.client import Client, find, order
+from fleetmon.control.server import ControlServer
+from fleetmon.settings import Control
+
+
+@pytest.fixture
+def path(place):
+    switched_on = SupervisorSettings(name="hostile", control=Control(enabled=True))
+    with Supervisor.start_in_thread(switched_on) as fleet:
+        fleet.add("APEX", Echo)
+        yield find().socket
+
+
+def talk(path, *sent, more=True):
+    """Return what the server says until it closes; without `more`, having closed our side."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(8)
+        sock.connect(path)
+        told = b""
+        try:
+            for piece in sent:
+                sock.sendall(piece)
+            if not more:
+                sock.shutdown(socket.SHUT_WR)
+            while piece := sock.recv(65536):
+                told += piece
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+    return told
+
+
+def statuses(told):
+    return [int(code) for code in re.findall(rb"^HTTP/1\.1 (\d{3}) ", told, re.MULTILINE)]
+
+
+GET = b"GET /v1/agents/APEX HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LAST = b"GET /v1/agents/APEX HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+POST = (
+    b"POST /v1/command HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    b"Content-Type: application/json\r\n"
+)
+
+
+def posted(body):
+    return POST + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def test_pipelined_requests_are_answered_in_order(path):
+    told = talk(path, GET * 5 + LAST)
+    assert statuses(told) == [200] * 6
+
+
+def test_an_endless_body_and_endless_headers_are_cut_off(path):
+    chunk = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
+    told = talk(path, POST + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 100)
+    assert statuses(told) in ([413], [])
+    told = talk(path, b"GET / HTTP/1.1\r\n", *[b"X-Y: " + b"z" * 30_000 + b"\r\n"] * 100)
+    assert statuses(told) in ([400], [])
+    assert Client(path).snapshot()["phase"] == "running"
+
+
+@pytest.mark.anyio
+async def test_a_request_of_one_byte_at_a_time_is_cut_off(place):
+    async with Supervisor() as fleet:
+        server = ControlServer(fleet, patience=0.2)
+        server.start()
+        reader, writer = await asyncio.open_unix_connection(server.path)
+        writer.write(b"G")
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+        writer.close()
+        server.close()
+        assert registry.entries() == ()
+        server.close()
+
+
+COMMAND = order("pause", "APEX")._asdict()
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20),
+    st.lists(st.integers(), max_size=3), st.just({"a": {}}),
+)  # fmt: skip
+BODIES = st.one_of(
+    st.dictionaries(st.sampled_from([*COMMAND, "hold", "more"]), VALUES)
+    .map(lambda changes: json.dumps({**COMMAND, **changes}).encode()),
+    st.binary(max_size=200),
+    VALUES.map(lambda value: json.dumps(value).encode()),
+)  # fmt: skip
+TARGETS = st.one_of(
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=60),
+    st.tuples(
+        st.sampled_from(["since", "epoch", "follow", "x"]), st.text("0123456789abc%-", max_size=25)
+    ).map(lambda pair: f"v1/events?follow=0&{pair[0]}={pair[1]}"),
+    st.text(max_size=10).map(lambda text: "v1/agents/" + text.encode("utf-8", "replace").hex("%")),
+)
+
+
+def test_random_and_mutated_requests_never_end_in_a_server_error(path):
+    @settings(max_examples=150, deadline=None, database=None)
+    @given(target=TARGETS, body=BODIES, cut=st.integers(0, 400), junk=st.binary(max_size=8))
+    def exchange(target, body, cut, junk):
+        line = f"GET /{target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+        whole = posted(body)
+        assert all(200 <= code < 500 for code in statuses(talk(path, line, more=False))), line
+        (code,) = statuses(talk(path, whole))
+        assert code in {200, 202, 400, 404, 409}, whole
+        mutated = whole[:cut] + junk + whole[cut + len(junk) :]
+        assert all(200 <= code < 500 for code in statuses(talk(path, mutated, more=False))), mutated
+
+    exchange()
+    assert Client(path).snapshot()["agents"][0]["agent_id"] == "APEX"
