@@ -1,0 +1,187 @@
+"""One agent as a flat row of plain values: what streams, recordings and the dashboard pass on.
+
+A row is a tuple in the order of :data:`COLUMNS`, ready for JSON. Times are on the supervisor's
+monotonic clock, so that a row of an agent to which nothing happens stays the same; whoever shows it
+subtracts the clock that comes with it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleetmon.snapshot import AgentSnapshot
+
+
+class AgentRow(NamedTuple):
+    """One agent.
+
+    Attributes:
+        agent_id: its id.
+        number: on the roster, ``None`` without.
+        tier: on the roster, ``None`` without.
+        field: on the roster.
+        mode: ``owned``, ``observed`` or ``declared``.
+        executor: where its work runs.
+        lifecycle: label of its state.
+        desired: what commands ask of it.
+        health: 0 healthy, 1 degraded, 2 failed.
+        conditions: what is the matter: ``[name, since, reason, hard]`` each.
+        generation: number of the present incarnation.
+        accepting: whether it takes new tasks.
+        capacity: tasks at once.
+        in_flight: tasks now.
+        queue_limit: room for waiting tasks.
+        queued: waiting tasks.
+        utilization: ratio 0 to 1 over the window, four digits.
+        task: type of the task that has run longest, empty when idle.
+        task_id: its id, 0 when idle.
+        task_since: when it started.
+        task_note: what it said last.
+        assigned: tasks accepted so far; the five outcomes follow.
+        succeeded: see ``assigned``.
+        failed: see ``assigned``.
+        cancelled: see ``assigned``.
+        timed_out: see ``assigned``.
+        dead_lettered: see ``assigned``.
+        redelivered: deliveries after the first.
+        failures: failures of all types, lapses included.
+        p50: median duration so far in seconds, from the histogram; ``None`` before the first.
+        p95: 95th percentile, likewise.
+        restarts: incarnations after the first.
+        recoveries: recoveries that were verified.
+        recoveries_failed: attempts that were not.
+        streak: lapses in a row.
+        retry_at: when the next start or probe is due, ``None`` when none is.
+        zombies: incarnations that would not end.
+        lapse: why it had to be brought back last: ``[at, generation, reason, error_type, error]``,
+            ``at`` in seconds since the epoch; ``None`` when it never had to.
+    """
+
+    agent_id: str
+    number: int | None
+    tier: int | None
+    field: str
+    mode: str
+    executor: str
+    lifecycle: str
+    desired: str
+    health: int
+    conditions: Sequence[Sequence[Any]]
+    generation: int
+    accepting: bool
+    capacity: int
+    in_flight: int
+    queue_limit: int
+    queued: int
+    utilization: float
+    task: str
+    task_id: int
+    task_since: float
+    task_note: str
+    assigned: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    timed_out: int
+    dead_lettered: int
+    redelivered: int
+    failures: int
+    p50: float | None
+    p95: float | None
+    restarts: int
+    recoveries: int
+    recoveries_failed: int
+    streak: int
+    retry_at: float | None
+    zombies: int
+    lapse: Sequence[Any] | None
+
+
+COLUMNS = AgentRow._fields
+"""Names of a row's values, in order. New ones are added at the end."""
+
+
+def row_of(agent: AgentSnapshot, now: float, bounds: Sequence[float]) -> AgentRow:
+    """Return the row of one agent.
+
+    Args:
+        agent: its picture.
+        now: the supervisor's clock when the picture was taken, seconds.
+        bounds: upper bounds of the duration buckets in seconds, without +Inf.
+    """
+    numbers = agent.numbers
+    oldest = max(agent.tasks, key=lambda task: task.seconds, default=None)
+    counts = [sum(column) for column in zip(*(t.buckets for t in numbers.types), strict=True)]
+    lapse = agent.last_lapse
+    return AgentRow(
+        agent.agent_id,
+        agent.number,
+        agent.tier,
+        agent.field,
+        agent.mode,
+        agent.executor,
+        agent.lifecycle,
+        agent.desired,
+        agent.health,
+        tuple((c.name, round(c.since, 3), c.reason, c.hard) for c in agent.conditions),
+        agent.generation,
+        agent.accepting,
+        agent.capacity,
+        numbers.in_flight,
+        agent.queue_limit,
+        numbers.queued,
+        round(numbers.utilization, 4),
+        oldest.task_type if oldest else "",
+        oldest.task_id if oldest else 0,
+        round(now - oldest.seconds, 3) if oldest else 0.0,
+        oldest.note if oldest else "",
+        agent.assigned,
+        agent.succeeded,
+        agent.failed,
+        agent.cancelled,
+        agent.timed_out,
+        agent.dead_lettered,
+        numbers.redelivered,
+        agent.failures,
+        quantile(0.5, bounds, counts),
+        quantile(0.95, bounds, counts),
+        numbers.restarts,
+        numbers.recoveries[0],
+        numbers.recoveries[1],
+        agent.streak,
+        None if agent.retry_in is None else round(now + agent.retry_in, 3),
+        agent.zombies,
+        None if lapse is None else tuple(lapse),
+    )
+
+
+def quantile(q: float, bounds: Sequence[float], counts: Sequence[int]) -> float | None:
+    """Return a quantile in seconds, estimated as Prometheus' ``histogram_quantile`` does.
+
+    Observations are taken to lie evenly within their bucket; one in the last, open bucket gives
+    the highest bound.
+
+    Args:
+        q: 0 to 1.
+        bounds: upper bounds, rising, without +Inf.
+        counts: observations in each bucket, not cumulative, the open one last.
+
+    Returns:
+        ``None`` without observations.
+    """
+    total = sum(counts)
+    if not total:
+        return None
+    rank = q * total
+    below = 0
+    for at, count in enumerate(counts):
+        if count and below + count >= rank:
+            if at == len(bounds):
+                break
+            lower = bounds[at - 1] if at else 0.0
+            return lower + (bounds[at] - lower) * (rank - below) / count
+        below += count
+    return bounds[-1] if bounds else None

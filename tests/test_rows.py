@@ -1,0 +1,70 @@
+"""Rows: an agent as plain values, and quantiles out of buckets."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleetmon import Supervisor
+from fleetmon.rows import COLUMNS, quantile, row_of
+from fleetmon.testing import current_clock
+
+BOUNDS = (0.1, 1.0, 10.0)
+
+
+def test_no_observation_has_no_quantile():
+    assert quantile(0.5, BOUNDS, (0, 0, 0, 0)) is None
+    assert quantile(0.5, BOUNDS, ()) is None
+
+
+@pytest.mark.parametrize(
+    ("q", "counts", "expected"),
+    [
+        (0.5, (10, 0, 0, 0), 0.05),
+        (0.5, (0, 10, 0, 0), 0.55),
+        (0.95, (90, 10, 0, 0), 0.55),
+        (0.95, (0, 0, 0, 10), 10.0),  # in the open bucket: the highest bound, as in Prometheus
+        (1.0, (1, 1, 1, 0), 10.0),
+    ],
+)
+def test_a_quantile_lies_evenly_within_its_bucket(q, counts, expected):
+    assert quantile(q, BOUNDS, counts) == pytest.approx(expected)
+
+
+@given(
+    st.lists(st.integers(0, 50), min_size=4, max_size=4),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+def test_quantiles_rise_with_q_and_stay_within_the_bounds(counts, a, b):
+    low, high = quantile(min(a, b), BOUNDS, counts), quantile(max(a, b), BOUNDS, counts)
+    if low is None or high is None:
+        assert sum(counts) == 0
+        return
+    assert 0 <= low <= high + 1e-12
+    assert high <= BOUNDS[-1]
+
+
+@pytest.mark.anyio
+@pytest.mark.virtual_time
+async def test_a_row_is_plain_and_stays_the_same_while_nothing_happens():
+    async with Supervisor(clock=current_clock()) as fleet:
+        agent = fleet.attach("TENSOR")
+        with agent.task("train") as task:
+            task.progress("epoch 2")
+            picture = fleet.snapshot()
+            bounds = fleet.settings.metrics.buckets
+            row = row_of(picture.agents[0], picture.monotonic, bounds)
+            assert (row.task, row.task_note, row.in_flight) == ("train", "epoch 2", 1)
+            assert row.p50 is None
+        picture = fleet.snapshot()
+        row = row_of(picture.agents[0], picture.monotonic, bounds)
+        assert (row.task, row.in_flight, row.succeeded) == ("", 0, 1)
+        assert math.isfinite(row.p50)
+        again = json.loads(json.dumps(row))
+        assert len(again) == len(COLUMNS)
+        assert again[COLUMNS.index("lifecycle")] == "running"
