@@ -72,11 +72,21 @@ class TaskTracer(Protocol):
         """Tell a change of state: a span event, or a span of its own linked to the task's."""
 
 
-class TaskLog(Protocol):
-    """Turns ends of tasks and events into log lines, off the hot path."""
+class EndObserver(Protocol):
+    """Hears of every end of a task; see :meth:`Supervisor.observe`."""
 
     def ended(self, task: TaskView) -> None:
-        """Note the end of a task; at most a tuple appended to a bounded buffer."""
+        """Note the end of a task; at most a tuple appended to a bounded buffer.
+
+        A task that ended while it waited has generation 0.
+        """
+
+
+class TaskLog(EndObserver, Protocol):
+    """Turns ends of tasks and events into log lines, off the hot path.
+
+    Tasks that ended while they waited have no line, so a log does not hear of them.
+    """
 
     def event(self, event: Event) -> None:
         """Note a change of state."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fleetmon.agent import How
     from fleetmon.background import BackgroundSupervisor
     from fleetmon.control.server import ControlServer
-    from fleetmon.hooks import TaskLog, TaskTracer
+    from fleetmon.hooks import EndObserver, TaskLog, TaskTracer
     from fleetmon.policy.classify import Verdict
     from fleetmon.roster import Roster
     from fleetmon.runtime.bus import EventStream, Subscription
@@ -97,7 +97,7 @@ class Supervisor:
             classifier=classifier,
         )
         self._fleet.tracer = tracer
-        self._fleet.log = log
+        self._fleet.observers.use_log(log)
         self._fleet.bus.hooks = tuple(h.event for h in (tracer, log) if h is not None)
         self._registry = registry
         self._watchdog: Watchdog | None = None
@@ -466,6 +466,17 @@ class Supervisor:
     def recent_events(self, since: int = 0) -> tuple[Event, ...]:
         """Return the kept events with a sequence number above ``since``, oldest first."""
         return self._fleet.bus.recent(since)
+
+    def observe(self, observer: EndObserver) -> None:
+        """Call ``observer.ended(task)`` at every end of a task, on the hot path; from any thread.
+
+        Meant for what keeps a note and works later; an error is counted and dropped.
+        """
+        self._fleet.observers.join(observer)
+
+    def unobserve(self, observer: EndObserver) -> None:
+        """Undo :meth:`observe`; no harm if it is not there."""
+        self._fleet.observers.leave(observer)
 
     def dead_letters(self) -> tuple[DeadLetter, ...]:
         """Return the tasks that were given up, oldest first."""

@@ -32,12 +32,13 @@ from fleetmon.runtime.gate import RecoveryGate
 from fleetmon.runtime.groups import Groups
 from fleetmon.runtime.incarnation import Incarnation
 from fleetmon.runtime.observed import ObservedIncarnation
+from fleetmon.runtime.observers import Observers
 from fleetmon.snapshot import DeadLetter, FleetReading, FleetSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fleetmon.hooks import TaskLog, TaskTracer
+    from fleetmon.hooks import EndObserver, TaskTracer
     from fleetmon.numbers import AgentNumbers
     from fleetmon.roster import Roster, RosterEntry
     from fleetmon.runtime.task import Task
@@ -77,7 +78,8 @@ class Fleet:
         self.cores: dict[str, AgentCore] = {}
         self.task_ids = itertools.count(1)
         self.tracer: TaskTracer | None = None
-        self.log: TaskLog | None = None
+        self.log: EndObserver | None = None  # put together by the observers
+        self.observers = Observers(self)
         self.recovery = RecoveryGate(self)
         self.groups = Groups(self)
         self.redeliveries = Budget(settings.restarts.redeliveries, 60.0)

@@ -390,7 +390,9 @@ class Work:
         task.state = ENDED
         task.outcome = outcome
         task.payload = None
+        task.ended_at = core.now()
         core.numbers.end_queued(task.slot, outcome)
+        core.fleet.observers.never_began(task)
         if core.attention:
             self.check_drained()
 
