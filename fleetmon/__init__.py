@@ -70,6 +70,10 @@ if TYPE_CHECKING:
         Verification,
     )
     from fleetmon.supervisor import Supervisor
+    from fleetmon.telemetry.export import configure_tracing
+    from fleetmon.telemetry.logs import JsonLog
+    from fleetmon.telemetry.standalone import serve_metrics
+    from fleetmon.telemetry.tracing import OTelTracer
 
 _HOMES = {
     "agent": ("Agent",),
@@ -123,6 +127,10 @@ _HOMES = {
         "Verification",
     ),
     "supervisor": ("Supervisor",),
+    "telemetry.export": ("configure_tracing",),
+    "telemetry.logs": ("JsonLog",),
+    "telemetry.standalone": ("serve_metrics",),
+    "telemetry.tracing": ("OTelTracer",),
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -150,12 +158,14 @@ __all__ = [
     "HangLimits",
     "HealthPolicy",
     "Intensity",
+    "JsonLog",
     "LeftBehind",
     "ListenError",
     "Metrics",
     "NoOp",
     "NotAcceptingError",
     "NotRunningError",
+    "OTelTracer",
     "Probing",
     "Quarantine",
     "QueueFullError",
@@ -184,7 +194,9 @@ __all__ = [
     "Watchdog",
     "WorkerDiedError",
     "__version__",
+    "configure_tracing",
     "load_roster",
+    "serve_metrics",
 ]
 
 

@@ -1,1 +1,52 @@
-"""Tells: metrics."""
+"""Tells: metrics, spans and logs. Public names are loaded when they are first asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fleetmon.telemetry.app import metrics_app
+    from fleetmon.telemetry.export import TracingHandle, configure_tracing
+    from fleetmon.telemetry.logs import JsonLog
+    from fleetmon.telemetry.server import MetricsServer
+    from fleetmon.telemetry.standalone import registry_app, serve_metrics
+    from fleetmon.telemetry.tracing import OTelTracer
+
+_WHERE = {
+    "JsonLog": "logs",
+    "MetricsServer": "server",
+    "OTelTracer": "tracing",
+    "TracingHandle": "export",
+    "configure_tracing": "export",
+    "metrics_app": "app",
+    "registry_app": "standalone",
+    "serve_metrics": "standalone",
+}
+
+__all__ = [
+    "JsonLog",
+    "MetricsServer",
+    "OTelTracer",
+    "TracingHandle",
+    "configure_tracing",
+    "metrics_app",
+    "registry_app",
+    "serve_metrics",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for (PEP 562)."""
+    home = _WHERE.get(name)
+    if home is None:
+        message = f"module 'fleetmon.telemetry' has no attribute {name!r}"
+        raise AttributeError(message)
+    value = getattr(import_module(f"fleetmon.telemetry.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs
 
 from anyio import CancelScope, CapacityLimiter, create_task_group, to_thread
@@ -23,7 +23,7 @@ from prometheus_client.exposition import (
 from fleetmon.telemetry.exposition import Renderer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+    from collections.abc import Awaitable, Callable, Collection, Iterator, MutableMapping
 
     from fleetmon.telemetry.families import NumbersSource
 
@@ -64,16 +64,41 @@ def metrics_app(
     """
     if renderer is None:
         renderer = Renderer(source, cache=cache, registry=registry)
-    return _App(source, renderer, compression)
+    return App(source, renderer, compression)
 
 
-class _App:
-    def __init__(self, source: NumbersSource, renderer: Renderer, compression: int) -> None:
+class _Source(Protocol):
+    """Who is behind ``/readyz``: a fleet, or a service."""
+
+    @property
+    def name(self) -> str: ...
+
+    def ready(self) -> bool: ...
+
+
+class _Renderer(Protocol):
+    """Who is behind ``/metrics``: of a fleet, or of a registry."""
+
+    def render(
+        self,
+        openmetrics: bool = False,
+        *,
+        names: Collection[str] | None = None,
+        encode: Callable[[Any], bytes] | None = None,
+    ) -> Iterator[bytes]: ...
+
+
+class App:
+    """The application, over whatever has a name and is ready, and whatever renders."""
+
+    def __init__(self, source: _Source, renderer: _Renderer, compression: int) -> None:
+        """See :func:`metrics_app` and :func:`fleetmon.telemetry.standalone.registry_app`."""
         self._source = source
         self._renderer = renderer
         self._compression = compression
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI 3)."""
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return

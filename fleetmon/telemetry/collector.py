@@ -6,6 +6,7 @@ For hosts that render by themselves. What fleetmon serves comes from
 
 from __future__ import annotations
 
+from copy import copy
 from itertools import accumulate
 from threading import local
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from fleetmon.telemetry.families import Family, NumbersSource
 
 _muted = local()
+_WITH_CREATED = frozenset({"counter", "histogram", "summary"})
 
 
 class FleetCollector:
@@ -197,7 +199,29 @@ def others(registry: Any, encode: Callable[[Any], bytes], pause: Callable[[], No
     """
     chunks = []
     with muted():
-        for metric in registry.collect():
-            chunks.append(encode(_Fixed(metric)).removesuffix(b"# EOF\n"))
+        for text in each(registry, encode):
+            chunks.append(text)
             pause()
     return chunks
+
+
+def each(registry: Any, encode: Callable[[Any], bytes]) -> Iterator[bytes]:
+    """Yield what the stock encoder prints for each family of ``registry``, without ``# EOF``.
+
+    ``_created`` samples are left out, as ``prometheus_client.disable_created_metrics()`` would do
+    for a whole process.
+    """
+    for metric in registry.collect():
+        yield encode(_Fixed(_without_created(metric))).removesuffix(b"# EOF\n")
+
+
+def _without_created(metric: Metric) -> Metric:
+    if metric.type not in _WITH_CREATED:
+        return metric
+    name = metric.name + "_created"
+    kept = [sample for sample in metric.samples if sample.name != name]
+    if len(kept) == len(metric.samples):
+        return metric
+    metric = copy(metric)  # it may be the collector's own
+    metric.samples = kept
+    return metric

@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from fleetmon.errors import ListenError
 
@@ -62,6 +62,15 @@ class MetricsServer:
         self._thread: threading.Thread | None = None
         self._running: _Running | None = None
         self._address: tuple[str, int] | None = None
+
+    def __enter__(self) -> Self:
+        """Start, unless it has."""
+        self.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Close."""
+        self.close()
 
     @property
     def url(self) -> str:
