@@ -57,7 +57,14 @@ if TYPE_CHECKING:
         SupervisorSettings,
         Watchdog,
     )
-    from fleetmon.snapshot import AgentSnapshot, Condition, DeadLetter, FleetSnapshot
+    from fleetmon.snapshot import (
+        AgentSnapshot,
+        Condition,
+        DeadLetter,
+        FleetSnapshot,
+        FleetWarning,
+        Warnings,
+    )
     from fleetmon.spec import (
         AgentSpec,
         Backoff,
@@ -114,7 +121,14 @@ _HOMES = {
         "SupervisorSettings",
         "Watchdog",
     ),
-    "snapshot": ("AgentSnapshot", "Condition", "DeadLetter", "FleetSnapshot"),
+    "snapshot": (
+        "AgentSnapshot",
+        "Condition",
+        "DeadLetter",
+        "FleetSnapshot",
+        "FleetWarning",
+        "Warnings",
+    ),
     "spec": (
         "AgentSpec",
         "Backoff",
@@ -154,6 +168,7 @@ __all__ = [
     "Event",
     "EventKind",
     "FleetSnapshot",
+    "FleetWarning",
     "FleetmonError",
     "HangLimits",
     "HealthPolicy",
@@ -191,6 +206,7 @@ __all__ = [
     "UnknownAgentError",
     "Verdict",
     "Verification",
+    "Warnings",
     "Watchdog",
     "WorkerDiedError",
     "__version__",

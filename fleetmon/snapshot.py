@@ -149,6 +149,32 @@ class FleetSnapshot(NamedTuple):
         raise KeyError(agent_id)
 
 
+class FleetWarning(NamedTuple):
+    """Something that an operator should know.
+
+    Attributes:
+        rule: ``blocked_loop``, ``storm``, ``zombie``, ``hang``, ``stall``, ``flapping``,
+            ``near_exhaustion``, ``failing``, ``throttled``, ``cardinality_overflow`` or ``drops``.
+        agent_id: whom it concerns; empty for the fleet.
+        since: supervisor's clock, seconds.
+        severity: ``critical`` or ``warning``.
+        text: one sentence, without the agent's name.
+    """
+
+    rule: str
+    agent_id: str
+    since: float
+    severity: str
+    text: str
+
+
+class Warnings(NamedTuple):
+    """All that an operator should know: each instance, and one sentence for each rule."""
+
+    instances: tuple[FleetWarning, ...]
+    summaries: tuple[str, ...]
+
+
 class DeadLetter(NamedTuple):
     """A task that was given up, kept so that it can be looked at and retried by hand."""
 

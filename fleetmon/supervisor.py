@@ -15,6 +15,7 @@ from fleetmon.policy.transitions import Actual, Command
 from fleetmon.results import Accepted, CommandResult, ShutdownReport
 from fleetmon.runtime import commands, shutdown
 from fleetmon.runtime.fleet import DECLARED, OBSERVED, OWNED, Fleet, default_clock
+from fleetmon.runtime.outlook import Outlook
 from fleetmon.runtime.scan import scan
 from fleetmon.runtime.watchdog import Watchdog
 from fleetmon.settings import SupervisorSettings
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from fleetmon.policy.classify import Verdict
     from fleetmon.roster import Roster
     from fleetmon.runtime.bus import EventStream, Subscription
-    from fleetmon.snapshot import DeadLetter, FleetSnapshot
+    from fleetmon.snapshot import DeadLetter, FleetSnapshot, Warnings
     from fleetmon.telemetry.app import ASGIApp
     from fleetmon.telemetry.collector import FleetCollector
     from fleetmon.telemetry.server import MetricsServer
@@ -99,6 +100,7 @@ class Supervisor:
         self._fleet.tracer = tracer
         self._fleet.observers.use_log(log)
         self._fleet.bus.hooks = tuple(h.event for h in (tracer, log) if h is not None)
+        self._outlook = Outlook(self._fleet)
         self._registry = registry
         self._watchdog: Watchdog | None = None
         self._server: MetricsServer | None = None
@@ -437,6 +439,14 @@ class Supervisor:
     def snapshot(self) -> FleetSnapshot:
         """Return a frozen picture of the fleet, from any thread."""
         return self._fleet.snapshot()
+
+    def warnings(self) -> Warnings:
+        """Return what an operator should know, from any thread.
+
+        Rules look at conditions, recent events and counters; the first call looks at all events
+        that are kept, later ones at what came since.
+        """
+        return self._outlook.look()
 
     def explain(self, policy: AgentSpec | str | None = None) -> Explanation:
         """Say in seconds how long a failing agent can take until it is quarantined.

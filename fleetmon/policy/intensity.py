@@ -36,6 +36,10 @@ class RestartWindow:
             times.popleft()
         return len(times)
 
+    def peek(self, now: float) -> int:
+        """Return what :meth:`count` does and change nothing, from any thread."""
+        return sum(now - at < self.period for at in tuple(self._times))
+
     def clear(self) -> None:
         """Forget every lapse (an operator's reset)."""
         self._times.clear()

@@ -385,6 +385,10 @@ class Consequences:
             return 0
         return self.streak
 
+    def lapses(self, now: float) -> int:
+        """Return the lapses that count against the intensity, from any thread."""
+        return self._window.peek(now)
+
     def attend(self) -> None:
         """Say whether ends of tasks and signs of life matter just now."""
         core = self.core
