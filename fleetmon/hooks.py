@@ -2,14 +2,42 @@
 
 The runtime calls the hooks on the hot path; a hook that is ``None`` costs one comparison. Hooks
 must not block and must not raise; the runtime drops a hook's error and counts it.
+
+A tracer or log that loses things may say so in an attribute ``dropped``, a mapping from cause to
+count; ``/metrics`` shows it.
 """
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fleetmon.events import Event
+
+CURRENT: ContextVar[Any] = ContextVar("fleetmon_task", default=None)
+"""The task that is worked on in this context, as the supervisor has it; ``None`` outside."""
+
+REMOTE: ContextVar[Any] = ContextVar("fleetmon_worker_task", default=None)
+"""The same in a worker process, as it arrived there."""
+
+
+def current_facts() -> dict[str, Any]:
+    """Return agent, type, id and generation of the task of this context; empty outside any.
+
+    Keys are those of the log lines. Works in the supervisor's process and in its workers.
+    """
+    task = CURRENT.get() or REMOTE.get()
+    if task is None:
+        return {}
+    return {
+        "agent_id": task.agent_id,
+        "task_type": task.task_type,
+        "task_id": task.id,
+        "generation": task.generation,
+    }
 
 
 class TaskView(Protocol):
@@ -67,6 +95,9 @@ class TaskTracer(Protocol):
 
     def end(self, task: TaskView) -> None:
         """End the span and restore the context that was current before ``begin``."""
+
+    def carry(self, task: TaskView) -> Mapping[str, str]:
+        """Return the task's context as headers that pickle, for work in another process."""
 
     def event(self, event: Event) -> None:
         """Tell a change of state: a span event, or a span of its own linked to the task's."""

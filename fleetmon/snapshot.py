@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from fleetmon.numbers import CANCELLED, DEAD_LETTERED, FAILED, SUCCEEDED, TIMED_OUT, NumbersReading
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Condition(NamedTuple):
@@ -127,6 +131,8 @@ class FleetReading(NamedTuple):
     dead_letters: int
     recovering: int  # recoveries in progress
     shared_cause_open: bool
+    log_drops: Mapping[str, int] = MappingProxyType({})  # lines lost, by kind
+    span_drops: Mapping[str, int] = MappingProxyType({})  # spans lost, by cause
 
 
 class FleetSnapshot(NamedTuple):

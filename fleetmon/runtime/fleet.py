@@ -422,6 +422,8 @@ class Fleet:
             self.dead_letter_count,
             len(self.recovery.active),
             self.recovery.control.state not in ("closed", "ramping"),
+            _dropped(self.log),
+            _dropped(self.tracer),
         )
 
     def snapshot(self) -> FleetSnapshot:
@@ -458,3 +460,11 @@ def default_clock() -> tuple[Callable[[], float], Callable[[], float]]:
 
 
 __all__ = ["DECLARED", "OBSERVED", "OWNED", "Fleet", "default_clock"]
+
+
+def _dropped(teller: object) -> dict[str, int]:
+    """Return what a log or a tracer says that it has lost; nothing when it does not say."""
+    try:
+        return {str(k): int(n) for k, n in dict(getattr(teller, "dropped", ())).items()}
+    except Exception:  # noqa: BLE001 - the host's code: a scrape must not fail for it
+        return {}

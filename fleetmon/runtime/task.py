@@ -7,10 +7,10 @@ and an asynchronous context manager, works in any thread, and nests.
 from __future__ import annotations
 
 import asyncio
-from contextvars import ContextVar, Token
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Self
 
+from fleetmon import hooks
 from fleetmon.errors import TaskCancelledError, TaskTimeoutError
 from fleetmon.numbers import (
     CANCELLED,
@@ -25,7 +25,7 @@ from fleetmon.runtime.phase import ENDED, RUNNING, WAITING
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from contextvars import Context
+    from contextvars import Context, ContextVar, Token
     from types import TracebackType
 
     from fleetmon.hooks import TaskTracer
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fleetmon.runtime.core import AgentCore
     from fleetmon.runtime.incarnation import Incarnation
 
-CURRENT: ContextVar[Task | None] = ContextVar("fleetmon_task", default=None)
+CURRENT: ContextVar[Task | None] = hooks.CURRENT
 
 _current_task = asyncio.current_task
 
@@ -69,7 +69,6 @@ class Task:
     parent: Task | None = None
     origin: Any = None
     context: Context | None = None
-    carrier: dict[str, str] | None = None
     incarnation: Incarnation | None = None
     future: asyncio.Future[Any] | None = None
     aio: asyncio.Task[Any] | None = None
@@ -213,6 +212,19 @@ class Task:
             self.origin = tracer.capture()
         except Exception:  # noqa: BLE001 - tracing must never fail a task
             self.core.fleet.bus.hook_errors += 1
+
+    @property
+    def carrier(self) -> dict[str, str] | None:
+        """The tracing context as headers, for work in another process; ``None`` without tracing."""
+        fleet = self.core.fleet
+        carry = getattr(fleet.tracer, "carry", None)  # tracers of hosts may be without
+        if carry is None:
+            return None
+        try:
+            return dict(carry(self))
+        except Exception:  # noqa: BLE001 - tracing must never fail a task
+            fleet.bus.hook_errors += 1
+            return None
 
     def leave(self) -> None:
         """End this attempt's span without an outcome: the task is delivered again."""

@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -21,31 +21,20 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
-from fleetmon.errors import FleetmonError, SpecError
+from fleetmon.errors import SpecError
+from fleetmon.telemetry.otlp import Answer, ExporterMissingError, otlp_exporter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan, Span
 
+__all__ = ["ExporterMissingError", "SpanQueue", "TracingHandle", "configure_tracing", "lost_of"]
+
 _SAMPLED = trace.TraceFlags.SAMPLED
+_handles: weakref.WeakKeyDictionary[TracerProvider, TracingHandle] = weakref.WeakKeyDictionary()
 _TIMEOUT = 2.0  # seconds a request may take, unless OTEL_EXPORTER_OTLP_*TIMEOUT says otherwise
-
-
-class ExporterMissingError(FleetmonError, ImportError):
-    """The OTLP exporter is not installed.
-
-    Attributes:
-        extra: what to install.
-    """
-
-    def __init__(self, protocol: str, extra: str) -> None:
-        """Name the extra that brings it."""
-        super().__init__(
-            f"no exporter for OTLP over {protocol!r} is installed; pip install 'fleetmon[{extra}]'"
-        )
-        self.extra = extra
 
 
 def _env_int(name: str, default: int) -> int:
@@ -64,13 +53,22 @@ class SpanQueue(SpanProcessor):
 
     Attributes:
         exported: spans that the exporter took.
-        lost: spans lost, by cause: ``queue`` full, ``export`` failed, ``shutdown`` too short or
-            over.
+        lost: spans lost, by cause: ``queue`` full, ``export`` failed, ``rejected`` by the
+            collector, ``shutdown`` too short or over.
     """
 
-    def __init__(self, exporter: SpanExporter) -> None:
-        """Export through ``exporter``; the thread starts with the first span."""
+    def __init__(
+        self, exporter: SpanExporter, rejected: Callable[[int], int] = lambda _spans: 0
+    ) -> None:
+        """Prepare; the thread starts with the first span.
+
+        Args:
+            exporter: takes the batches.
+            rejected: asked after each batch that was taken, with its size: how many of its spans
+                the other side would not have.
+        """
         self._exporter = exporter
+        self._rejected = rejected
         self._limit = _env_int("OTEL_BSP_MAX_QUEUE_SIZE", 2048)
         self._batch = min(_env_int("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512), self._limit)
         self._delay = _env_int("OTEL_BSP_SCHEDULE_DELAY", 5000) / 1000
@@ -160,7 +158,10 @@ class SpanQueue(SpanProcessor):
             if self._expired:
                 return  # counted by who gave up on it
             if done:
-                self.exported += len(batch)
+                refused = self._rejected(len(batch))
+                self.exported += len(batch) - refused
+                if refused:
+                    self._lose("rejected", refused)
             else:
                 self._lose("export", len(batch))
             self._busy = 0
@@ -214,18 +215,28 @@ class TracingHandle:
     """What :func:`configure_tracing` has set up.
 
     Attributes:
-        provider: the tracer provider, to be given to ``OTelTracer`` and to instrumentations.
+        provider: the tracer provider, to be given to instrumentations; ``OTelTracer`` takes the
+            handle itself as well.
     """
 
     def __init__(self, provider: TracerProvider, queue: SpanQueue | None) -> None:
         """Keep both, and shut them down at exit at the latest."""
         self.provider = provider
         self._queue = queue
+        _handles[provider] = self
         atexit.register(self.shutdown)
+
+    def __enter__(self) -> Self:
+        """Leave it as it is."""
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Shut down, as :meth:`shutdown` with its deadline."""
+        self.shutdown()
 
     @property
     def lost(self) -> dict[str, int]:
-        """Spans lost so far, by cause (``queue``, ``export``, ``shutdown``)."""
+        """Spans lost so far, by cause (``queue``, ``export``, ``rejected``, ``shutdown``)."""
         return {} if self._queue is None else dict(self._queue.lost)
 
     @property
@@ -245,29 +256,10 @@ class TracingHandle:
         return done
 
 
-def _exporter(protocol: str, endpoint: str | None, settings: dict[str, Any]) -> SpanExporter:
-    if protocol == "grpc":
-        try:
-            from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # type: ignore[import-not-found,unused-ignore] # an extra
-                OTLPSpanExporter as GrpcExporter,
-            )
-        except ImportError as error:
-            raise ExporterMissingError(protocol, "otlp-grpc") from error
-        grpc: SpanExporter = GrpcExporter(endpoint=endpoint, **settings)
-        return grpc
-    if protocol != "http/protobuf":
-        raise SpecError(
-            f"unknown OTLP protocol {protocol!r}; use 'http/protobuf' or 'grpc'",
-            field="protocol",
-            value=protocol,
-        )
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    except ImportError as error:
-        raise ExporterMissingError(protocol, "otlp") from error
-    if endpoint is not None and endpoint.count("/") <= 2 + endpoint.endswith("/"):
-        endpoint = endpoint.rstrip("/") + "/v1/traces"  # given as the base, as OTEL_* has it
-    return OTLPSpanExporter(endpoint=endpoint, **settings)
+def lost_of(provider: object) -> dict[str, int]:
+    """Return what was lost of a provider's spans, if :func:`configure_tracing` has set it up."""
+    handle = _handles.get(provider) if isinstance(provider, TracerProvider) else None
+    return {} if handle is None else handle.lost
 
 
 def configure_tracing(
@@ -321,31 +313,41 @@ def configure_tracing(
     provider = TracerProvider(
         sampler=sampler, resource=Resource.create(named), shutdown_on_exit=False
     )
-    choice = env.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower()
-    disabled = env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-    if exporter is None and not disabled and (choice != "none" or endpoint is not None):
-        if choice == "console" and endpoint is None:
-            exporter = ConsoleSpanExporter()
-        else:
-            settings: dict[str, Any] = {}
-            if headers is not None:
-                settings["headers"] = dict(headers)
-            known = env.get("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT") or env.get(
-                "OTEL_EXPORTER_OTLP_TIMEOUT"
-            )
-            if timeout is not None or not known:
-                settings["timeout"] = _TIMEOUT if timeout is None else timeout
-            chosen = (
-                protocol
-                or env.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
-                or env.get("OTEL_EXPORTER_OTLP_PROTOCOL")
-                or "http/protobuf"
-            )
-            exporter = _exporter(chosen, endpoint, settings)
     queue = None
     if exporter is not None:
         queue = SpanQueue(exporter)
+    elif env.get("OTEL_SDK_DISABLED", "").strip().lower() != "true":
+        queue = _queue(endpoint, protocol, headers, timeout)
+    if queue is not None:
         provider.add_span_processor(queue)
     if set_global:
         trace.set_tracer_provider(provider)
     return TracingHandle(provider, queue)
+
+
+def _queue(
+    endpoint: str | None,
+    protocol: str | None,
+    headers: Mapping[str, str] | None,
+    timeout: float | None,
+) -> SpanQueue | None:
+    env = os.environ
+    choice = env.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower()
+    if endpoint is None and choice == "none":
+        return None
+    if endpoint is None and choice == "console":
+        return SpanQueue(ConsoleSpanExporter())
+    settings: dict[str, Any] = {}
+    if headers is not None:
+        settings["headers"] = dict(headers)
+    known = env.get("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT") or env.get("OTEL_EXPORTER_OTLP_TIMEOUT")
+    if timeout is not None or not known:
+        settings["timeout"] = _TIMEOUT if timeout is None else timeout
+    chosen = (
+        protocol
+        or env.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+        or env.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+        or "http/protobuf"
+    )
+    answer = Answer()
+    return SpanQueue(otlp_exporter(chosen, endpoint, settings, answer), answer.take)

@@ -265,10 +265,28 @@ FLEET_FAMILIES = (
         (),
         "1 while restarts wait for one probe because most of the fleet fell for one cause.",
     ),
+    Family(
+        "fleetmon_log_drops_total",
+        "counter",
+        ("kind",),
+        "Log lines lost: the queue was full for a task, an event or a line of the host, the sink "
+        "failed, the log was closed, a close could not wait, or it could not be rendered.",
+    ),
+    Family(
+        "fleetmon_span_drops_total",
+        "counter",
+        ("cause",),
+        "Spans lost: the queue was full, the export failed, the collector rejected them, or the "
+        "shutdown was too short.",
+    ),
 )
 """The ``fleetmon_*`` families, about the supervisor itself."""
 
 FAMILIES = AGENT_FAMILIES + FLEET_FAMILIES
+
+# at 0 from the first scrape, so that an alert on their increase sees the first loss
+_NO_LOG_DROPS = dict.fromkeys(("task", "event", "line", "sink", "closed", "unwritten", "render"), 0)
+_NO_SPAN_DROPS = dict.fromkeys(("queue", "export", "rejected", "shutdown"), 0)
 
 
 def fleet_rows(
@@ -289,6 +307,8 @@ def fleet_rows(
         reading.dead_letters,
         reading.recovering,
         reading.shared_cause_open,
+        {**_NO_LOG_DROPS, **reading.log_drops},
+        {**_NO_SPAN_DROPS, **reading.span_drops},
     )
     for family, value in zip(FLEET_FAMILIES, values, strict=True):
         if family.name == "fleetmon_build_info":

@@ -36,10 +36,11 @@ from fleetmon.telemetry.conventions import (
 )
 from fleetmon.telemetry.current import KEY, PLAIN, RANDOM, Here, Recorded, base_of, live, runtime
 from fleetmon.telemetry.incidents import Incidents, place
+from fleetmon.telemetry.propagation import carrier
 from fleetmon.telemetry.render import message_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from opentelemetry.sdk.trace import Tracer as SdkTracer
     from opentelemetry.trace import Link, Tracer, TracerProvider
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     from fleetmon.events import Event
     from fleetmon.hooks import TaskView
+    from fleetmon.telemetry.export import TracingHandle
     from fleetmon.telemetry.sampling import SdkSpans
 
 _LOW64 = (1 << 64) - 1
@@ -72,7 +74,7 @@ class OTelTracer:
 
     def __init__(
         self,
-        provider: TracerProvider | None = None,
+        provider: TracerProvider | TracingHandle | None = None,
         *,
         provider_name: str = "fleetmon",
         messages: bool = False,
@@ -81,7 +83,8 @@ class OTelTracer:
         """Trace to ``provider``.
 
         Args:
-            provider: the host's; ``None`` for the global one, also when it is set later.
+            provider: the host's, or what ``configure_tracing`` returned; ``None`` for the global
+                one, also when it is set later.
             provider_name: value of ``gen_ai.provider.name``.
             messages: put messages of exceptions into spans, at most 500 characters each.
             version: version of the instrumentation scope ``fleetmon``.
@@ -91,7 +94,9 @@ class OTelTracer:
         self._version = version
         self._get, self._set = runtime()
         self._global = provider is None
-        self._resolve(trace.get_tracer_provider() if provider is None else provider)
+        if provider is None:
+            provider = trace.get_tracer_provider()
+        self._resolve(cast("TracerProvider", getattr(provider, "provider", provider)))
         self._incidents = Incidents(self._start_own, messages=messages)
         self._in_flight = self._incidents.in_flight
 
@@ -316,6 +321,19 @@ class OTelTracer:
         span.set_status(StatusCode.ERROR, description)
 
     # -- incidents and the host's own spans -------------------------------------------------------
+
+    def carry(self, task: TaskView) -> dict[str, str]:
+        """Return the task's context as headers: see :func:`fleetmon.telemetry.propagation.carrier`.
+
+        Called where the task is current.
+        """
+        return carrier(task)
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Spans lost so far, by cause, where ``configure_tracing`` has set up the provider."""
+        export = sys.modules.get("fleetmon.telemetry.export")  # not loaded: nothing set up by us
+        return {} if export is None else export.lost_of(self._provider)
 
     def event(self, event: Event) -> None:
         """Tell a change of state: see :class:`fleetmon.telemetry.incidents.Incidents`."""

@@ -67,6 +67,8 @@ OF_FLEET = {
     "fleetmon_dead_letters": "gauge",
     "fleetmon_recoveries_in_progress": "gauge",
     "fleetmon_shared_cause_open": "gauge",
+    "fleetmon_log_drops_total": "counter",
+    "fleetmon_span_drops_total": "counter",
 }
 TYPES = {**{name: kind for name, (kind, _) in PER_AGENT.items()}, **OF_FLEET}
 ERROR_TYPES = {

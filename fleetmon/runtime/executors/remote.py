@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
+
+from fleetmon import hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextvars import ContextVar
     from types import TracebackType
 
-CURRENT: ContextVar[WorkerTask | None] = ContextVar("fleetmon_worker_task", default=None)
+CURRENT: ContextVar[WorkerTask | None] = hooks.REMOTE
 
 
 def current_task() -> WorkerTask | None:
@@ -25,21 +27,27 @@ class WorkerTask:
 
     Attributes:
         id: number of the task, unique within the supervisor.
+        agent_id: whose work it is.
+        generation: the incarnation that works on it.
         payload: what the caller handed in.
         task_type: as the caller named it.
         attempt: 1 for the first delivery.
         deadline: on this process's :func:`time.monotonic`, or ``None``.
-        carrier: W3C trace headers of the submitter, or ``None``.
+        carrier: W3C trace headers of the task's span, or ``None``; the context that they stand for
+            is current while the task is worked on.
         cancelled: the supervisor has asked for the end; synchronous work looks at it.
     """
 
     __slots__ = (
         "_progress",
         "_settle",
+        "_was",
+        "agent_id",
         "attempt",
         "cancelled",
         "carrier",
         "deadline",
+        "generation",
         "id",
         "payload",
         "task_type",
@@ -51,14 +59,42 @@ class WorkerTask:
         *,
         now: float,
         progress: Callable[[int, str], None],
+        agent_id: str = "",
+        generation: int = 0,
         settle: Callable[[int, Any, BaseException | None], None] | None = None,
     ) -> None:
         """Take the facts as :func:`pack_task` orders them; ``now`` is this clock's."""
         self.id, self.task_type, self.attempt, left, self.carrier, self.payload = facts
+        self.agent_id = agent_id
+        self.generation = generation
         self.deadline = None if left is None else now + left
         self.cancelled = False
         self._progress = progress
         self._settle = settle
+        self._was: tuple[WorkerTask | None, Any] | None = None
+
+    def enter(self) -> None:
+        """Make the task and its tracing context current in this context."""
+        outer = None
+        if self.carrier:
+            from opentelemetry import context, propagate
+
+            outer = context.get_current()
+            context.attach(propagate.extract(self.carrier, context=context.Context()))
+        self._was = (CURRENT.get(), outer)
+        CURRENT.set(self)
+
+    def leave(self) -> None:
+        """Restore what was current before :meth:`enter`, where that is still in place."""
+        was, self._was = self._was, None
+        if was is None or CURRENT.get() is not self:
+            return
+        before, outer = was
+        CURRENT.set(before)
+        if outer is not None:
+            from opentelemetry import context
+
+            context.attach(outer)
 
     def progress(self, note: str = "") -> None:
         """Tell the supervisor that the task moves on."""
@@ -73,6 +109,7 @@ class WorkerTask:
         self._end(None, error)
 
     def _end(self, result: Any, error: BaseException | None) -> None:
+        self.leave()
         settle, self._settle = self._settle, None
         if settle is not None:
             settle(self.id, result, error)
@@ -217,6 +254,7 @@ class TaskPull:
         task = self._open = self._agent._pull()[1].result()  # noqa: SLF001 - the two are one
         if task is None:
             raise StopIteration
+        task.enter()
         return task
 
     def __aiter__(self) -> Self:
@@ -236,4 +274,5 @@ class TaskPull:
         if task is None:
             raise StopAsyncIteration
         self._open = task
+        task.enter()
         return task

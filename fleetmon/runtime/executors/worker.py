@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleetmon.runtime.executors.auto import AutoExecutor
-from fleetmon.runtime.executors.remote import CURRENT, WorkerAgent, WorkerTask, answer
+from fleetmon.runtime.executors.remote import WorkerAgent, WorkerTask, answer
 from fleetmon.runtime.executors.wire import (
     HEADER,
     FrameError,
@@ -35,7 +35,7 @@ from fleetmon.runtime.executors.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
 _CHUNK = 256 * 1024
 _PR_SET_PDEATHSIG = 1
@@ -225,9 +225,7 @@ class Worker:
             return
         try:
             facts = self._main.loads(body)
-            task = facts and WorkerTask(
-                facts, now=time.monotonic(), progress=self.progress, settle=self._settle
-            )
+            task = facts and self._task(facts, self._settle)
         except Exception as error:  # noqa: BLE001 - the body that waits for it has to know
             with suppress(InvalidStateError):  # the body was told to end meanwhile
                 future.set_exception(error)
@@ -274,11 +272,23 @@ class Worker:
                 self._over.set()
 
     async def _call(self, number: int, body: bytes) -> Any:
-        task = WorkerTask(self._main.loads(body), now=time.monotonic(), progress=self.progress)
+        task = self._task(self._main.loads(body))
         task.cancelled = number in self._cancelling
         self._tasks[number] = task
-        CURRENT.set(task)
+        task.enter()
         return await self._executor.call(task)
+
+    def _task(
+        self, facts: Any, settle: Callable[[int, Any, BaseException | None], None] | None = None
+    ) -> WorkerTask:
+        return WorkerTask(
+            facts,
+            now=time.monotonic(),
+            progress=self.progress,
+            agent_id=self.agent_id,
+            generation=self.generation,
+            settle=settle,
+        )
 
     async def _stop(self) -> None:
         self.handle.end()
