@@ -7,6 +7,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
 
 from fleetmon.errors import NotRunningError, QueueFullError, SpecError, TaskTimeoutError
+from fleetmon.rows import row_of
 from fleetmon.runtime.task import CURRENT, Task
 from fleetmon.runtime.watch import watch
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from fleetmon.results import CommandResult
+    from fleetmon.rows import AgentRow
     from fleetmon.runtime.core import AgentCore
     from fleetmon.snapshot import AgentSnapshot
     from fleetmon.spec import AgentSpec
@@ -98,6 +100,17 @@ class Agent:
     def snapshot(self) -> AgentSnapshot:
         """Return a frozen picture of it."""
         return self._core.snapshot(self._core.now())
+
+    def revision(self) -> tuple[Any, ...]:
+        """Return something that differs once a picture would, but for what moves with time."""
+        return self._core.revision()
+
+    def row(self, now: float | None = None) -> AgentRow:
+        """Return its picture as a flat row; ``now`` is the supervisor's clock."""
+        core = self._core
+        if now is None:
+            now = core.now()
+        return row_of(core.snapshot(now), now, core.numbers.bounds)
 
     # -- work through the mailbox ----------------------------------------------------------------
 

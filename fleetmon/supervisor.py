@@ -436,9 +436,17 @@ class Supervisor:
 
     # -- looking ---------------------------------------------------------------------------------
 
-    def snapshot(self) -> FleetSnapshot:
-        """Return a frozen picture of the fleet, from any thread."""
-        return self._fleet.snapshot()
+    def snapshot(self, *, agents: bool = True) -> FleetSnapshot:
+        """Return a frozen picture of the fleet, from any thread.
+
+        Args:
+            agents: ``False`` leaves them out, for whoever wants to know about the fleet alone.
+        """
+        return self._fleet.snapshot(agents=agents)
+
+    def warnings(self) -> tuple[Any, ...]:
+        """Return what is worth an operator's look."""
+        return ()
 
     def warnings(self) -> Warnings:
         """Return what an operator should know, from any thread.

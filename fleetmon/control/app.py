@@ -7,7 +7,9 @@ a :class:`~fleetmon.control.protocol.ProblemShape`. No request makes it raise.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import math
 import time
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -16,10 +18,11 @@ from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from fleetmon.control import picture
+from fleetmon.control.hub import CHUNK_BYTES, PAUSE, SLICE, Hub, blocked_after, encode
 from fleetmon.control.protocol import (
     CAPABILITIES,
     COMMANDS,
@@ -31,10 +34,14 @@ from fleetmon.control.protocol import (
     understood,
 )
 from fleetmon.control.request import CommandRequest, Ledger
+from fleetmon.control.respond import Streamed
+from fleetmon.control.stream import USUAL, Reader, as_lines, as_server_sent
 from fleetmon.errors import FleetmonError, UnknownAgentError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+
+    from starlette.datastructures import QueryParams
 
     from fleetmon.control.protocol import AnswerShape
     from fleetmon.supervisor import Supervisor
@@ -43,7 +50,7 @@ BODY_LIMIT = 64 * 1024
 """Bytes of a request's body."""
 
 _HEARTBEAT = 1.0  # seconds
-_STREAM = 2000  # events that wait for one reader; beyond it they are lost and said to be
+_LOOK = 0.25  # seconds between two looks at the events
 _BATCH = 200  # events in one piece of a stream
 _LATEST = 2**63  # sequence numbers from here on make no sense
 _HOSTS = frozenset({HOST})
@@ -57,16 +64,19 @@ def control_app(fleet: Supervisor) -> Starlette:
     of them: serve it from one loop only.
     """
     control = _Control(fleet)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/v1/snapshot", _checked(control.snapshot, control.unknown)),
             Route("/v1/agents/{name}", _checked(control.agent, control.unknown)),
+            Route("/v1/stream", _checked(control.stream, control.unknown)),
             Route("/v1/events", _checked(control.events, control.unknown)),
             Route("/v1/dead-letters", _checked(control.dead_letters, control.unknown)),
             Route("/v1/command", _checked(control.command, control.unknown), methods=["POST"]),
         ],
         exception_handlers={HTTPException: _routing},
     )
+    app.state.hub = control.hub
+    return app
 
 
 class _ProblemError(Exception):
@@ -138,12 +148,13 @@ def _admit(request: Request) -> None:
 class _Control:
     def __init__(self, fleet: Supervisor) -> None:
         self._fleet = fleet
+        self.hub = Hub(fleet)
         self._ledger = Ledger()
         self._known_epoch = ""
 
     def _epoch(self) -> str:
         if not self._known_epoch:
-            self._known_epoch = self._fleet.snapshot().epoch
+            self._known_epoch = self._fleet.snapshot(agents=False).epoch
         return self._known_epoch
 
     def unknown(self, error: UnknownAgentError) -> _ProblemError:
@@ -157,12 +168,36 @@ class _Control:
     # -- reads -----------------------------------------------------------------------------------
 
     async def snapshot(self, _: Request) -> Response:
-        snapshot = self._fleet.snapshot()
-        return _answer(200, picture.fleet_shape(snapshot, reversed(self._fleet.recent_events())))
+        return Streamed(self._snapshot(), "application/json")
+
+    async def _snapshot(self) -> AsyncGenerator[bytes, None]:
+        # agent by agent, with pauses: one call that encodes ten thousand of them would keep the
+        # interpreter from the agents' own thread for a tenth of a second
+        fleet = self._fleet
+        health = 0
+        size, piece = 0, [b'{"agents":[']
+        began = time.perf_counter()
+        for at, agent in enumerate(fleet.agents):
+            shape = picture.agent_shape(agent.snapshot(), fleet.snapshot(agents=False).monotonic)
+            if shape["mode"] != "declared":
+                health = max(health, shape["health"])
+            text = (("," if at else "") + encode(shape)).encode()
+            piece.append(text)
+            size += len(text)
+            if size > CHUNK_BYTES:
+                yield b"".join(piece)
+                size, piece = 0, []
+            if time.perf_counter() - began > SLICE:
+                await asyncio.sleep(PAUSE)
+                began = time.perf_counter()
+        now = fleet.snapshot(agents=False)
+        blocked = blocked_after(None, fleet.recent_events(), now.monotonic)
+        rest = encode(picture.fleet_shape(now, health, blocked, self.hub.warnings()))
+        yield b"".join((*piece, b"],", rest[1:].encode(), b"\n"))
 
     async def agent(self, request: Request) -> Response:
         agent = self._fleet.agent(request.path_params["name"]).snapshot()
-        shape = picture.agent_shape(agent, self._fleet.snapshot().monotonic)
+        shape = picture.agent_shape(agent, self._fleet.snapshot(agents=False).monotonic)
         return _answer(200, {"schema": SCHEMA, **shape})
 
     async def dead_letters(self, _: Request) -> Response:
@@ -171,50 +206,70 @@ class _Control:
 
     async def events(self, request: Request) -> Response:
         query = request.query_params
-        told = query.get("since", "0")
-        if not told.isascii() or not told.isdecimal() or len(told) > 19 or int(told) >= _LATEST:  # noqa: PLR2004
-            raise _ProblemError(400, "bad_request", f"since={told[:40]!r} is no sequence number")
+        since = _number(query, "since")
         follow = query.get("follow", "1")
         if follow not in {"0", "1"}:
             raise _ProblemError(400, "bad_request", f"follow={follow[:40]!r} must be 0 or 1")
-        lines = self._lines(int(told), query.get("epoch"), follow=follow == "1")
-        return StreamingResponse(lines, media_type="application/x-ndjson")
+        lines = self._lines(since, query.get("epoch"), follow=follow == "1")
+        return Streamed(lines, "application/x-ndjson", endless=True)
 
-    async def _lines(self, since: int, epoch: str | None, *, follow: bool) -> AsyncIterator[bytes]:
+    async def _lines(
+        self, since: int, epoch: str | None, *, follow: bool
+    ) -> AsyncGenerator[bytes, None]:
         fleet = self._fleet
-        # before the backlog is read, so that nothing falls in between
-        with fleet.events(limit=_STREAM) as stream:
-            now = fleet.snapshot()
-            resumed = epoch in (None, now.epoch) and since <= now.seq
-            last = since if resumed else 0  # another life counts from one again
-            yield _line(
-                type="hello", protocol=PROTOCOL, name=now.name, epoch=now.epoch, seq=now.seq,
-                resumed=resumed, capabilities=CAPABILITIES,
-            )  # fmt: skip
-            backlog = fleet.recent_events(last)
-            for start in range(0, len(backlog), _BATCH):
-                piece = backlog[start : start + _BATCH]
+        now = fleet.snapshot(agents=False)
+        resumed = epoch in (None, now.epoch) and since <= now.seq
+        last = since if resumed else 0  # another life counts from one again
+        yield _line(
+            type="hello", protocol=PROTOCOL, name=now.name, epoch=now.epoch, seq=now.seq,
+            resumed=resumed, capabilities=CAPABILITIES,
+        )  # fmt: skip
+        beat = time.monotonic() + _HEARTBEAT
+        over = False
+        while True:
+            # asked before the events are read, so that the last ones are told
+            over = not follow or self.hub.over.is_set() or self._stopped()
+            newer = fleet.recent_events(last)
+            for start in range(0, len(newer), _BATCH):
+                piece = newer[start : start + _BATCH]
                 yield b"".join(_told(event, last if i == 0 else event.seq - 1)
                                for i, event in enumerate(piece))  # fmt: skip
                 last = piece[-1].seq
-            if now.phase == "stopped" or not follow:
+            if over:
                 yield _line(type="end", seq=last)
                 return
-            beat = time.monotonic() + _HEARTBEAT
-            while True:
-                try:
-                    async with asyncio.timeout(max(0.0, beat - time.monotonic())):
-                        event = await anext(stream)
-                except TimeoutError:
-                    beat = time.monotonic() + _HEARTBEAT
-                    yield _line(type="heartbeat", seq=last, at=time.time())
-                    continue
-                except StopAsyncIteration:
-                    break
-                if event.seq > last:
-                    yield _told(event, last)
-                    last = event.seq
-            yield _line(type="end", seq=last)
+            if time.monotonic() >= beat:
+                beat = time.monotonic() + _HEARTBEAT
+                yield _line(type="heartbeat", seq=last, at=time.time())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK):
+                    await self.hub.over.wait()
+
+    def _stopped(self) -> bool:
+        return self._fleet.snapshot(agents=False).phase == "stopped"
+
+    async def stream(self, request: Request) -> Response:
+        query = request.query_params
+        since = None if "since" not in query else _number(query, "since")
+        events = query.get("events")
+        try:
+            rate = float(query.get("rate", str(USUAL)))
+        except ValueError:
+            rate = 0.0
+        if not 0 < rate < math.inf:
+            told = query["rate"][:40]
+            raise _ProblemError(400, "bad_request", f"rate={told!r} must be above 0 Hz")
+        server_sent = "text/event-stream" in request.headers.get("accept", "")
+        reader = Reader(
+            self.hub,
+            since=since,
+            epoch=query.get("epoch"),
+            events=-1 if events is None else None if events == "none" else _number(query, "events"),
+            rate=rate,
+            framed=as_server_sent if server_sent else as_lines,
+        )
+        kind = "text/event-stream" if server_sent else "application/x-ndjson"
+        return Streamed(reader.frames(), kind, endless=True)
 
     # -- commands --------------------------------------------------------------------------------
 
@@ -270,8 +325,8 @@ class _Control:
         return picture.answer_shape(result)
 
     def _pending(self, wanted: CommandRequest) -> AnswerShape:
-        snapshot = self._fleet.snapshot()
-        blocked = picture.blocked_now(reversed(self._fleet.recent_events()), snapshot.monotonic)
+        now = self._fleet.snapshot(agents=False).monotonic
+        blocked = blocked_after(None, self._fleet.recent_events(), now)
         reason = "under way; what it asks for has not come about yet"
         if blocked is not None:
             who = blocked["agent_id"] or "something that is no agent's task"
@@ -299,6 +354,13 @@ async def _body(request: Request) -> bytes:
             message = f"a command has {BODY_LIMIT} bytes at most"
             raise _ProblemError(413, "too_large", message)
     return bytes(body)
+
+
+def _number(query: QueryParams, name: str) -> int:
+    told = query.get(name, "0")
+    if not told.isascii() or not told.isdecimal() or len(told) > 19 or int(told) >= _LATEST:  # noqa: PLR2004
+        raise _ProblemError(400, "bad_request", f"{name}={told[:40]!r} is no sequence number")
+    return int(told)
 
 
 def _line(**fields: Any) -> bytes:

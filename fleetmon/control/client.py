@@ -1,7 +1,7 @@
 """A small client for a running fleet: :func:`find` it, then :class:`Client`.
 
-Synchronous, one connection for each request, nothing but the standard library. Command line and
-dashboard stand on it.
+Synchronous, one connection for each request, nothing but the standard library. The command line
+stands on it; :mod:`fleetmon.control.aclient` is its asynchronous twin.
 """
 
 from __future__ import annotations
@@ -13,34 +13,30 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from fleetmon.control import registry
-from fleetmon.control.protocol import (
-    HOST,
-    PROTOCOL,
-    VERSION_HEADER,
-    AmbiguousFleetError,
-    ControlError,
-    NoFleetError,
-    RequestError,
-    mismatch,
-    understood,
-)
+from fleetmon.control import address, registry, wire
+from fleetmon.control.protocol import PROTOCOL, AmbiguousFleetError, NoFleetError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
 
+    from fleetmon.control.address import Address
     from fleetmon.control.protocol import (
         AgentShape,
         AnswerShape,
         EventShape,
+        Frame,
         FrameShape,
         SnapshotShape,
     )
 
-_PATIENCE = 10.0  # seconds for an answer, and between two lines of a stream
+PATIENCE = 10.0
+"""Seconds for an answer, and between two lines of a stream."""
+
 _AGAIN = 0.2  # seconds before a command is sent again over a new connection
 _LOST = 5  # connections that a command may lose in a row
 _GONE = (OSError, http.client.HTTPException)
+_PIECE = 64 * 1024
 
 
 def find(name: str | None = None) -> registry.Entry:
@@ -89,6 +85,11 @@ class Order(NamedTuple):
     timeout: float | None = None
     generation: int | None = None
 
+    def body(self, hold: float) -> bytes:
+        """Return it as a request; ``hold`` is how long the answer may wait, in seconds."""
+        told = {k: v for k, v in self._asdict().items() if v is not None}
+        return json.dumps({**told, "hold": hold}).encode()
+
 
 def order(command: str, agent_id: str, **how: Any) -> Order:
     """Return a new order with a key of its own."""
@@ -100,16 +101,30 @@ class Client:
 
     All methods raise :class:`NoFleetError` when nothing answers, :class:`RequestError` when the
     fleet refuses, and :class:`ControlError` for an answer that makes no sense.
+
+    Attributes:
+        address: where it connects to.
     """
 
-    def __init__(self, path: str, *, patience: float = _PATIENCE) -> None:
+    def __init__(
+        self,
+        where: str,
+        *,
+        token: str = "",
+        tls: ssl.SSLContext | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
         """Prepare; nothing is opened.
 
         Args:
-            path: of the fleet's socket; see :func:`find`.
+            where: path of the fleet's socket (see :func:`find`), ``HOST:PORT`` or a URL.
+            token: for TCP.
+            tls: how to check the other side of ``https``; the system's authorities by default.
             patience: seconds for an answer, and between two lines of a stream.
         """
-        self.path = path
+        self.address = address.parse(where)
+        self._token = token
+        self._tls = tls
         self._patience = patience
 
     def snapshot(self) -> SnapshotShape:
@@ -118,43 +133,52 @@ class Client:
 
     def agent(self, name: str) -> AgentShape:
         """Return one agent by id or alias."""
-        from urllib.parse import quote
-
-        return cast("AgentShape", self._json("GET", f"/v1/agents/{quote(name, safe='')}"))
+        return cast("AgentShape", self._json("GET", agent_target(name)))
 
     def dead_letters(self) -> list[dict[str, Any]]:
         """Return the tasks that were given up, oldest first."""
         return cast("list[dict[str, Any]]", self._json("GET", "/v1/dead-letters")["dead_letters"])
 
+    def stream(
+        self,
+        since: int | None = None,
+        *,
+        epoch: str | None = None,
+        events: int | None = None,
+        rate: float | None = None,
+    ) -> Iterator[Frame]:
+        """Yield the frames of ``GET /v1/stream``, ``hello`` first; see :mod:`mirror`.
+
+        Args:
+            since: rows up to this change are known; ``None`` asks for the whole fleet.
+            epoch: the life of the fleet that ``since`` and ``events`` belong to.
+            events: those after this number, 0 for all that are kept; ``None``: from now on,
+                -1: none at all.
+            rate: turns a second, 0.2 to 10; 4 by default.
+
+        Raises:
+            NoFleetError: the connection was lost; the frames end with ``end`` otherwise.
+        """
+        for line in self._lines(stream_target(since, epoch, events, rate)):
+            yield cast("Frame", line)
+
     def events(
         self, since: int = 0, *, epoch: str | None = None, follow: bool = True
     ) -> Iterator[EventShape | FrameShape]:
-        """Yield the lines of a stream, ``hello`` first; it ends with ``end``.
+        """Yield the lines of a stream of events, ``hello`` first; it ends with ``end``.
 
         Args:
             since: events after this one; 0 for all that are kept.
             epoch: the life of the fleet that ``since`` belongs to.
             follow: go on with what happens from now.
         """
-        life = "" if epoch is None else f"&epoch={epoch}"
-        target = f"/v1/events?since={since}{life}&follow={int(follow)}"
-        connection = _Connection(self.path, self._patience)
-        try:
-            answer = self._send(connection, "GET", target, None)
-            for text in answer:
-                line = _parsed(text)
-                if line.get("type") == "hello":
-                    _check(line.get("protocol"))
-                yield cast("EventShape | FrameShape", line)
-        except _GONE as error:
-            raise NoFleetError(self._gone(error)) from error
-        finally:
-            connection.close()
+        query = {"since": since, "epoch": epoch, "follow": int(follow)}
+        for line in self._lines(address.target("/v1/events", query)):
+            yield cast("EventShape | FrameShape", line)
 
     def send(self, wanted: Order, *, hold: float = 1.0) -> AnswerShape:
         """Send a command once; the answer may be ``pending``, then send the same order again."""
-        body = {k: v for k, v in wanted._asdict().items() if v is not None}
-        return cast("AnswerShape", self._json("POST", "/v1/command", {**body, "hold": hold}))
+        return cast("AnswerShape", self._json("POST", "/v1/command", wanted.body(hold)))
 
     def command(
         self,
@@ -188,49 +212,81 @@ class Client:
             if waiting is not None:
                 waiting(answer)
 
-    def _json(self, method: str, target: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        connection = _Connection(self.path, self._patience)
+    def _lines(self, target: str) -> Iterator[dict[str, Any]]:
+        lines = wire.Lines(wire.quickest())
+        connection = self._connection()
         try:
-            told = _parsed(self._send(connection, method, target, body).read())
+            answer = self._send(connection, "GET", target, None)
+            while piece := answer.read1(_PIECE):
+                for line in lines.feed(piece):
+                    if line.get("type") == "hello":
+                        wire.check(line.get("protocol"))
+                    yield line
         except _GONE as error:
-            raise NoFleetError(self._gone(error)) from error
+            raise gone(error, self.address, self._patience) from error
         finally:
             connection.close()
-        _check(told.get("protocol", PROTOCOL))
+
+    def _json(self, method: str, target: str, body: bytes | None = None) -> dict[str, Any]:
+        connection = self._connection()
+        try:
+            told = wire.parsed(self._send(connection, method, target, body).read())
+        except _GONE as error:
+            raise gone(error, self.address, self._patience) from error
+        finally:
+            connection.close()
+        wire.check(told.get("protocol", PROTOCOL))
         return told
 
     def _send(
-        self, connection: _Connection, method: str, target: str, body: dict[str, Any] | None
+        self, connection: http.client.HTTPConnection, method: str, target: str, body: bytes | None
     ) -> http.client.HTTPResponse:
-        headers = {"Host": HOST, VERSION_HEADER: str(PROTOCOL)}
-        data = None
+        headers = self.address.headers(self._token)
         if body is not None:
-            data = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
-        connection.request(method, target, data, headers)
+        connection.request(method, target, body, headers)
         answer = connection.getresponse()
         if answer.status < 400:  # noqa: PLR2004
             return answer
-        text = answer.read()
-        try:
-            told = _parsed(text)
-        except ControlError:
-            told = {}
-        _check(told.get("protocol", PROTOCOL))
-        said = told.get("message") or f"the fleet answers with HTTP status {answer.status}"
-        raise RequestError(str(said), code=str(told.get("code", "")), status=answer.status)
+        raise wire.refuse(answer.status, answer.read())
 
-    def _gone(self, error: Exception) -> str:
-        if isinstance(error, TimeoutError):
-            return f"the fleet at {self.path} does not answer within {self._patience:g} s"
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        return f"no fleet answers at {self.path}: {reason}"
+    def _connection(self) -> http.client.HTTPConnection:
+        where = self.address
+        if where.path:
+            return _Local(where, self._patience)
+        if where.tls:
+            return http.client.HTTPSConnection(
+                where.host, where.port, timeout=self._patience, context=self._tls
+            )
+        return http.client.HTTPConnection(where.host, where.port, timeout=self._patience)
 
 
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: str, patience: float) -> None:
-        super().__init__(HOST, timeout=patience)
-        self._path = path
+def gone(error: Exception, where: Address, patience: float) -> NoFleetError:
+    """Return one sentence for a connection that was not there, or was lost."""
+    if isinstance(error, TimeoutError):
+        return NoFleetError(f"the fleet at {where} does not answer within {patience:g} s")
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    return NoFleetError(f"no fleet answers at {where}: {reason}")
+
+
+def agent_target(name: str) -> str:
+    """Return the target of one agent."""
+    return f"/v1/agents/{address.segment(name)}"
+
+
+def stream_target(
+    since: int | None, epoch: str | None, events: int | None, rate: float | None
+) -> str:
+    """Return the target of a stream; see :meth:`Client.stream`."""
+    told = "none" if events is not None and events < 0 else events
+    query = {"since": since, "epoch": epoch, "events": told, "rate": rate}
+    return address.target("/v1/stream", query)
+
+
+class _Local(http.client.HTTPConnection):
+    def __init__(self, where: Address, patience: float) -> None:
+        super().__init__(where.authority, timeout=patience)
+        self._path = where.path
 
     def connect(self) -> None:
         """Connect to the socket instead of a port."""
@@ -242,20 +298,3 @@ class _Connection(http.client.HTTPConnection):
             sock.close()
             raise
         self.sock = sock
-
-
-def _parsed(text: bytes) -> dict[str, Any]:
-    try:
-        told = json.loads(text)
-    except ValueError:
-        told = None
-    if not isinstance(told, dict):
-        message = f"the answer is not fleetmon's: {text[:60]!r}"
-        raise ControlError(message)
-    return told
-
-
-def _check(version: Any) -> None:
-    if not isinstance(version, int) or not understood(version):
-        other = version if isinstance(version, int) else 0
-        raise RequestError(mismatch(other, who="the fleet"), code="version", status=426)

@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fleetmon._version import __version__
 from fleetmon.control.protocol import PROTOCOL, SCHEMA
-from fleetmon.events import EventKind
 from fleetmon.results import Accepted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from fleetmon.control.protocol import (
         AgentShape,
         AnswerShape,
         BlockedShape,
         EventShape,
-        SnapshotShape,
+        WarningShape,
     )
     from fleetmon.events import Event
     from fleetmon.results import CommandResult
@@ -29,14 +26,13 @@ if TYPE_CHECKING:
 _LONGEST = 2000  # characters of a dead letter's payload
 
 
-def fleet_shape(snapshot: FleetSnapshot, recent: Iterable[Event]) -> SnapshotShape:
-    """Return the whole fleet.
-
-    Args:
-        snapshot: of the fleet.
-        recent: events, newest first; as many are read as it takes to say whether a loop is blocked.
-    """
-    agents = [agent_shape(agent, snapshot.monotonic) for agent in snapshot.agents]
+def fleet_shape(
+    snapshot: FleetSnapshot,
+    health: int,
+    blocked: BlockedShape | None,
+    warnings: list[WarningShape],
+) -> dict[str, Any]:
+    """Return a :class:`~fleetmon.control.protocol.SnapshotShape` but for its agents."""
     return {
         "schema": SCHEMA,
         "protocol": PROTOCOL,
@@ -47,32 +43,14 @@ def fleet_shape(snapshot: FleetSnapshot, recent: Iterable[Event]) -> SnapshotSha
         "seq": snapshot.seq,
         "at": snapshot.at,
         "phase": snapshot.phase,
-        "health": max((a["health"] for a in agents if a["mode"] != "declared"), default=0),
-        "blocked": blocked_now(recent, snapshot.monotonic),
+        "health": health,
+        "blocked": blocked,
         "loop_lag_seconds": snapshot.fleet.loop_lag_seconds,
         "recovering": snapshot.fleet.recovering,
         "shared_cause_open": snapshot.fleet.shared_cause_open,
         "dead_letters": snapshot.fleet.dead_letters,
-        "agents": agents,
+        "warnings": warnings,
     }
-
-
-def blocked_now(recent: Iterable[Event], now: float) -> BlockedShape | None:
-    """Return who holds an event loop up; ``recent`` newest first, ``now`` the fleet's clock."""
-    for event in recent:
-        if event.kind == EventKind.LOOP_FREED:
-            return None
-        if event.kind == EventKind.LOOP_BLOCKED:
-            data = event.data
-            return {
-                "agent_id": event.agent_id,
-                "task_type": str(data.get("task_type", "")),
-                "seconds": round(max(0.0, now - event.monotonic) + data.get("seconds", 0.0), 3),
-                "file": str(data.get("file", "")),
-                "line": int(data.get("line", 0)),
-                "function": str(data.get("function", "")),
-            }
-    return None
 
 
 def agent_shape(agent: AgentSnapshot, now: float) -> AgentShape:

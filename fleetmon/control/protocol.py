@@ -8,7 +8,7 @@ Receivers ignore keys that they do not know.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
 from fleetmon.errors import FleetmonError
 
@@ -27,7 +27,14 @@ HOST = "localhost"
 COMMANDS = ("start", "stop", "restart", "pause", "resume", "drain", "quarantine", "reset")
 """Commands that an agent takes."""
 
-CAPABILITIES = ("snapshot", "agent", "events", "commands", "dead-letters")
+CAPABILITIES = (
+    "snapshot",
+    "agent",
+    "stream",
+    "events",
+    "commands",
+    "dead-letters",
+)
 """What a server of this version can do."""
 
 
@@ -96,14 +103,28 @@ class AgentShape(TypedDict):
 
 
 class BlockedShape(TypedDict):
-    """An event loop that does not answer, and who holds it; ``agent_id`` empty when unknown."""
+    """An event loop that does not answer, and who holds it; ``agent_id`` empty when unknown.
+
+    ``seconds`` so far, ``since`` on the supervisor's clock.
+    """
 
     agent_id: str
     task_type: str
     seconds: float
+    since: float
     file: str
     line: int
     function: str
+
+
+class WarningShape(TypedDict):
+    """Something that the rules of the house find worth a look; ``since`` on the fleet's clock."""
+
+    rule: str
+    agent_id: str
+    since: float
+    severity: str
+    text: str
 
 
 class SnapshotShape(TypedDict):
@@ -124,11 +145,12 @@ class SnapshotShape(TypedDict):
     recovering: int
     shared_cause_open: bool
     dead_letters: int
+    warnings: list[WarningShape]
     agents: list[AgentShape]
 
 
 class EventShape(TypedDict):
-    """One event, as it stands in a stream with ``type`` ``event``."""
+    """One event, wherever events are told."""
 
     type: Literal["event"]
     seq: int
@@ -141,7 +163,7 @@ class EventShape(TypedDict):
 
 
 class FrameShape(TypedDict):
-    """Any other line of a stream.
+    """Any other line of ``GET /v1/events``.
 
     ``hello`` comes first, ``heartbeat`` every second, ``lost`` in place of events that are no
     longer kept or came too fast for this reader, ``end`` when the fleet has ended.
@@ -156,6 +178,90 @@ class FrameShape(TypedDict):
     capabilities: NotRequired[list[str]]
     lost: NotRequired[int]
     at: NotRequired[float]
+
+
+class HelloFrame(TypedDict):
+    """First frame of ``GET /v1/stream``.
+
+    ``resumed``: the rows go on where ``since`` said; otherwise the whole fleet follows. ``clock``
+    is the supervisor's, to which all times in rows belong, at the moment ``at``; ``rate`` in Hz.
+    """
+
+    type: Literal["hello"]
+    protocol: int
+    schema: int
+    name: str
+    epoch: str
+    version: str
+    pid: int
+    capabilities: list[str]
+    columns: list[str]
+    resumed: bool
+    clock: float
+    at: float
+    rate: float
+
+
+class RowsFrame(TypedDict):
+    """Agents as they are now, those only that changed; values in the order of ``columns``.
+
+    ``seq`` is what to resume from once the frame is applied. After a ``hello`` that is not
+    ``resumed``, frames with ``more`` and the one after them are the whole fleet: agents that are
+    not among them are gone. ``removed`` names agents that went later.
+    """
+
+    type: Literal["rows"]
+    seq: int
+    more: bool
+    removed: list[str]
+    rows: list[list[Any]]
+
+
+class FleetFrame(TypedDict):
+    """What is true of the fleet as a whole; sent when it changes."""
+
+    type: Literal["fleet"]
+    seq: int
+    phase: str
+    health: int
+    blocked: BlockedShape | None
+    loop_lag: float
+    recovering: int
+    shared_cause_open: bool
+    dead_letters: int
+    zombies: int
+    drops: dict[str, int]
+    warnings: list[WarningShape]
+    summaries: list[str]
+
+
+class EventsFrame(TypedDict):
+    """Events in order; ``lost`` says how many before them were not kept for this reader."""
+
+    type: Literal["events"]
+    lost: int
+    events: list[EventShape]
+
+
+class HeartbeatFrame(TypedDict):
+    """Each second, whatever happens."""
+
+    type: Literal["heartbeat"]
+    seq: int
+    event_seq: int
+    clock: float
+    at: float
+
+
+class EndFrame(TypedDict):
+    """The fleet has ended; nothing follows."""
+
+    type: Literal["end"]
+    reason: str
+
+
+Frame: TypeAlias = HelloFrame | RowsFrame | FleetFrame | EventsFrame | HeartbeatFrame | EndFrame
+"""A frame of ``GET /v1/stream``; receivers pass over types that they do not know."""
 
 
 class AnswerShape(TypedDict):

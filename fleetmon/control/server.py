@@ -22,6 +22,7 @@ from fleetmon.control.protocol import PROTOCOL, ControlError
 from fleetmon.telemetry.server import MetricsServer
 
 if TYPE_CHECKING:
+    from fleetmon.control.hub import Hub
     from fleetmon.supervisor import Supervisor
 
 _BACKLOG = 128
@@ -42,7 +43,9 @@ class ControlServer(MetricsServer):
             fleet: whom to show and to command.
             patience: seconds that a client has to finish a request and to take an answer.
         """
-        super().__init__(control_app(fleet), "unix:0", patience=patience)
+        app = control_app(fleet)
+        super().__init__(app, "unix:0", patience=patience)
+        self._hub: Hub = app.state.hub
         self.path = ""
         self._fleet = fleet
         self._owner = 0
@@ -87,6 +90,7 @@ class ControlServer(MetricsServer):
         path, self.path = self.path, ""
         if path and self._owner == os.getpid():
             registry.withdraw(path)  # first: nobody is sent to a server that is on its way out
+        self.call_soon(self._hub.over.set)  # streams say that it is over, within the server's grace
         super().close()
 
     def _bind(self) -> socket.socket:

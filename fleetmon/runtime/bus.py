@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Self
 
 from fleetmon.events import Event, EventKind
@@ -211,7 +212,9 @@ class EventBus:
         with self._lock:
             if since <= 0:
                 return tuple(self.ring)
-            return tuple(event for event in self.ring if event.seq > since)
+            # from the newest: who follows asks often, and publishing waits meanwhile
+            found = list(takewhile(lambda event: event.seq > since, reversed(self.ring)))
+        return tuple(reversed(found))
 
     def subscribe(self, callback: Callable[[Event], object], limit: int = 10_000) -> Subscription:
         """Call ``callback`` with every event from now on, in a thread of its own."""

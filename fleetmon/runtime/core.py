@@ -245,6 +245,28 @@ class AgentCore:
         if self.attention:
             self.fleet.post(judge.progressed, self, generation, None)
 
+    def revision(self) -> tuple[Any, ...]:
+        """Return something that differs once a picture would, but for what moves with time.
+
+        From any thread, and cheap: whoever looks at ten thousand agents four times a second makes
+        a picture of those only for which it differs from the last one.
+        """
+        machine = self.machine
+        return (
+            self.numbers.version,
+            self.generation,
+            self.conditions,
+            machine.desired,
+            machine.actual,
+            machine.retry_at,
+            machine.fault,
+            self.open,
+            self.zombies,
+            self.last_lapse,
+            self.mode,
+            self.spec,
+        )
+
     def snapshot(self, now: float) -> AgentSnapshot:
         """Return a picture of this agent, from any thread."""
         machine = self.machine

@@ -426,9 +426,10 @@ class Fleet:
             _dropped(self.tracer),
         )
 
-    def snapshot(self) -> FleetSnapshot:
-        """Return a frozen picture, each agent consistent in itself."""
+    def snapshot(self, *, agents: bool = True) -> FleetSnapshot:
+        """Return a frozen picture, each agent consistent in itself; without agents if asked to."""
         now = self.now()
+        cores = tuple(self.cores.values()) if agents else ()
         return FleetSnapshot(
             self.name,
             self.epoch,
@@ -436,7 +437,7 @@ class Fleet:
             self.wall(),
             now,
             self.phase,
-            tuple(c.snapshot(now) for c in tuple(self.cores.values()) if not c.removed),
+            tuple(c.snapshot(now) for c in cores if not c.removed),
             self.fleet(),
         )
 

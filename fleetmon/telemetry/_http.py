@@ -38,18 +38,24 @@ class _Impatient(H11Protocol):
     """Cuts clients that do not finish a request, or do not take an answer.
 
     h11 and uvicorn know a limit between requests only.
+
+    Attributes:
+        patience: seconds for a request.
+        answer_patience: seconds for an answer to be taken.
     """
 
     def __init__(self, patience: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.patience = patience
+        self.patience = self.answer_patience = patience
+        # for the application: it may give a reader of a stream more time
+        self.app_state = {"fleetmon.connection": self}
         self.logger = self.access_logger = _quiet
         self.access_log = False
         self.timers: dict[str, asyncio.TimerHandle] = {}
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._arm("request")
+        self._arm("request", self.patience)
 
     def data_received(self, data: bytes) -> None:
         date = formatdate(usegmt=True).encode()
@@ -58,15 +64,16 @@ class _Impatient(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._disarm("request")
         elif not self.transport.is_closing():
-            self._arm("request")
+            self._arm("request", self.patience)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._disarm("request")
+        self.answer_patience = self.patience
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._arm("answer")
+        self._arm("answer", self.answer_patience)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -76,11 +83,12 @@ class _Impatient(H11Protocol):
         self._disarm("request")
         self._disarm("answer")
         super().connection_lost(exc)
+        self.app_state = {}
         self._unset_keepalive_if_required()  # which uvicorn leaves armed after an error
 
-    def _arm(self, name: str) -> None:
+    def _arm(self, name: str, seconds: float) -> None:
         if name not in self.timers:
-            self.timers[name] = self.loop.call_later(self.patience, self.transport.abort)
+            self.timers[name] = self.loop.call_later(seconds, self.transport.abort)
 
     def _disarm(self, name: str) -> None:
         timer = self.timers.pop(name, None)

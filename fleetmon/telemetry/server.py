@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Self
 from fleetmon.errors import ListenError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fleetmon.telemetry.app import ASGIApp
 
 _BACKLOG = 128
@@ -105,6 +107,12 @@ class MetricsServer:
         if not running.started.wait(_START) or running.failed:
             self.close()
             raise ListenError(self._listen, "the server's thread did not come up")
+
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Have the server's loop call a function; nothing happens if it is not serving."""
+        running = self._running
+        if running is not None:
+            running.call_soon(function)
 
     def close(self) -> None:
         """Stop serving within a few seconds. Idempotent; from any thread but the server's own."""
@@ -201,10 +209,14 @@ class _Running:
 
     def stop(self) -> None:
         """Ask the thread to end; from any thread."""
-        loop, stop = self._loop, self._stop
-        if loop is not None and stop is not None:
+        if self._stop is not None:
+            self.call_soon(self._stop.set)
+
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Call a function in the loop; from any thread."""
+        if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed already
-                loop.call_soon_threadsafe(stop.set)
+                self._loop.call_soon_threadsafe(function)
 
     async def _main(self, sock: socket.socket) -> None:
         # not uvicorn's Server: that one polls ten times a second and speaks on the host's loggers

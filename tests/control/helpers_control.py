@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing, asynccontextmanager, suppress
+
 from fleetmon import AgentSpec, Backoff, Verification
+from fleetmon.control.aclient import AsyncClient
+from fleetmon.control.client import find
 
 QUICK = AgentSpec(
     backoff=Backoff(floor=0, base=0.02),
@@ -15,3 +20,36 @@ class Echo:
         if isinstance(task.payload, BaseException):
             raise task.payload
         return task.payload
+
+
+@asynccontextmanager
+async def read(mirror, **how):
+    """Keep a mirror up to date; gives a function that waits until a condition holds."""
+    changed = asyncio.Event()
+    stream = AsyncClient(find().socket).stream(**how)
+
+    async def take():
+        async with aclosing(stream):
+            async for frame in stream:
+                mirror.apply(frame)
+                changed.set()
+
+    async def until(condition):
+        async with asyncio.timeout(8):
+            while not condition():
+                if taking.done():
+                    await taking
+                    assert condition(), "the stream has ended"
+                    return
+                changed.clear()
+                waiting = asyncio.ensure_future(changed.wait())
+                await asyncio.wait({waiting, taking}, return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
+
+    taking = asyncio.ensure_future(take())
+    try:
+        yield until
+    finally:
+        taking.cancel()
+        with suppress(asyncio.CancelledError):
+            await taking

@@ -1,0 +1,332 @@
+"""What all readers of the stream share: each agent's row, encoded once, numbered by change.
+
+The hub does nothing of its own. A reader that is ready for more asks it to :meth:`Hub.look`; then
+it looks at every agent, encodes those that changed, and numbers each change. So nobody attached
+costs nothing, many readers cost one look, and a reader that takes nothing is owed nothing: all that
+is kept for it is the number up to which it knows.
+
+Looking happens in slices of a few milliseconds with a real pause in between, since the thread in
+which the agents live needs the same interpreter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from fleetmon.events import EventKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fleetmon.agent import Agent
+    from fleetmon.control.protocol import BlockedShape, FleetFrame, WarningShape
+    from fleetmon.events import Event
+    from fleetmon.supervisor import Supervisor
+
+SLICE = 0.002
+"""Seconds of work between two pauses."""
+
+PAUSE = 0.0005
+"""Seconds of a pause: long enough for the thread that waits for the interpreter to get it."""
+
+CHUNK = 500
+"""Rows of a frame at most."""
+
+CHUNK_BYTES = 128 * 1024
+"""Bytes of a frame, roughly, whatever the rows' length: what a reader may hold that stopped."""
+
+_DRIFT = 1.0  # seconds after which a row is made anew that moves with time alone
+_SHARE = 4.0  # a look costs at most one part in five of a core, however large the fleet
+_WARN = 1.0  # seconds between two looks at the warnings
+_KEPT = 60.0  # seconds for which rows are kept when nobody is attached
+_TOMBSTONES = 10_000
+
+encode: Callable[[Any], str] = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class _Row:
+    __slots__ = ("at", "health", "mode", "moves", "revision", "seq", "text")
+
+    def __init__(self) -> None:
+        self.revision: tuple[Any, ...] = ()
+        self.text = b""
+        self.seq = 0
+        self.at = 0.0
+        self.moves = False
+        self.health = 0
+        self.mode = ""
+
+
+class Hub:
+    """The rows of one supervisor's agents; belongs to the loop that serves it.
+
+    Attributes:
+        seq: number of the latest change.
+        over: set once the fleet has ended or the server is on its way out.
+        looks: looks that were completed since rows were last forgotten.
+        encoded: rows that were encoded so far.
+        blocked: who holds an event loop up, as of the latest look.
+        fleet_frame: what is true of the fleet as a whole; another object once it has changed.
+    """
+
+    def __init__(self, fleet: Supervisor) -> None:
+        """Start with nothing known."""
+        self.fleet = fleet
+        self.seq = 0
+        self.looks = 0
+        self.encoded = 0
+        self.over = asyncio.Event()
+        self.blocked: BlockedShape | None = None
+        self.fleet_frame: FleetFrame | None = None
+        self._rows: dict[str, _Row] = {}  # in the order of their numbers
+        self._gone: dict[str, int] = {}  # agents that went, by the number of that change
+        self._floor = 1  # a reader that knows less has missed what is forgotten
+        self._look: asyncio.Task[None] | None = None
+        self._began = -1e9
+        self._rest_until = 0.0
+        self._stir: asyncio.Future[None] | None = None
+        self._attached = 0
+        self._forget: asyncio.TimerHandle | None = None
+        self._seen = 0  # events
+        self._warned = -1e9
+        self._warnings: list[WarningShape] = []
+        self._summaries: list[str] = []
+
+    # -- who is there ----------------------------------------------------------------------------
+
+    def attach(self) -> None:
+        """Count a reader."""
+        self._attached += 1
+        if self._forget is not None:
+            self._forget.cancel()
+            self._forget = None
+
+    def detach(self) -> None:
+        """Count a reader out; rows are forgotten a while after the last one."""
+        self._attached -= 1
+        if not self._attached and not self.over.is_set():
+            self._forget = asyncio.get_running_loop().call_later(_KEPT, self._clear)
+
+    def _clear(self) -> None:
+        self._forget = None
+        if self._attached:
+            return
+        self._rows.clear()
+        self._gone.clear()
+        self.looks = 0
+        self.seq += 1
+        self._floor = self.seq
+
+    def knows(self, since: int) -> bool:
+        """Return whether a reader that has applied ``since`` can go on from there."""
+        return self._floor <= since <= self.seq and bool(self._rows)
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    def look(self, age: float) -> asyncio.Task[None] | None:
+        """Begin to look at all agents, or join who does.
+
+        Args:
+            age: seconds; a look that began no longer ago is good enough.
+
+        Returns:
+            The look under way, which ends by itself whoever stops waiting; ``None`` if the latest
+            is good enough, or another one would be too dear just now.
+        """
+        if self._look is None or self._look.done():
+            now = time.monotonic()
+            if now - self._began < age or now < self._rest_until:
+                return None
+            self._began = now
+            self._look = asyncio.get_running_loop().create_task(self._look_at_all())
+        return self._look
+
+    async def stirred(self, look: asyncio.Task[None]) -> None:
+        """Wait until a look is done or has found a further chunk of rows."""
+        if self._stir is None or self._stir.done():
+            self._stir = asyncio.get_running_loop().create_future()
+        await asyncio.wait({look, self._stir}, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _look_at_all(self) -> None:
+        agents = self.fleet.agents
+        now = self.fleet.snapshot(agents=False).monotonic
+        spent = 0.0
+        found = 0
+        began = time.perf_counter()
+        for agent in agents:
+            found += self._look_at(agent, now)
+            took = time.perf_counter() - began
+            if took > SLICE:
+                spent += took
+                if found >= CHUNK and self._stir is not None and not self._stir.done():
+                    self._stir.set_result(None)
+                    found = 0
+                await asyncio.sleep(PAUSE)
+                now = self.fleet.snapshot(agents=False).monotonic
+                began = time.perf_counter()
+        if len(self._rows) > len(agents):
+            self._bury({agent.agent_id for agent in agents})
+        self._see_events(now)
+        self._warn(now)
+        self._see_fleet()
+        self.looks += 1
+        spent += time.perf_counter() - began
+        self._rest_until = time.monotonic() + _SHARE * spent
+
+    def _look_at(self, agent: Agent, now: float) -> bool:
+        row = self._rows.get(agent.agent_id)
+        revision = agent.revision()
+        if row is None:
+            row = _Row()
+        elif row.revision == revision and not (row.moves and now - row.at >= _DRIFT):
+            return False
+        facts = agent.row(now)
+        row.revision = revision
+        row.at = now
+        row.moves = bool(facts.in_flight or facts.utilization or facts.streak)
+        text = encode(facts).encode()
+        self.encoded += 1
+        if text == row.text:
+            return False
+        row.text = text
+        row.health = facts.health
+        row.mode = facts.mode
+        self.seq += 1
+        row.seq = self.seq
+        self._rows.pop(facts.agent_id, None)
+        self._rows[facts.agent_id] = row
+        if self._gone:
+            self._gone.pop(facts.agent_id, None)
+        return True
+
+    def _bury(self, there: set[str]) -> None:
+        for agent_id in [known for known in self._rows if known not in there]:
+            del self._rows[agent_id]
+            self.seq += 1
+            self._gone[agent_id] = self.seq
+        while len(self._gone) > _TOMBSTONES:
+            self._floor = self._gone.pop(next(iter(self._gone)))
+
+    # -- what a reader takes ---------------------------------------------------------------------
+
+    def waiting(self, cursor: int) -> int:
+        """Return how many rows are newer than ``cursor``, counted up to a chunk."""
+        count = 0
+        for row in reversed(self._rows.values()):
+            if row.seq <= cursor or count >= CHUNK:
+                break
+            count += 1
+        return count
+
+    def rows_after(self, cursor: int) -> tuple[list[bytes], int, bool]:
+        """Return the oldest rows newer than ``cursor``, a chunk at most.
+
+        Returns:
+            The encoded rows, the cursor that goes with them, and whether more are left.
+        """
+        newer: list[_Row] = []
+        for row in reversed(self._rows.values()):
+            if row.seq <= cursor:
+                break
+            newer.append(row)
+        newer.reverse()
+        size = 0
+        for at, row in enumerate(newer):
+            if at == CHUNK or size > CHUNK_BYTES:
+                return [r.text for r in newer[:at]], newer[at - 1].seq, True
+            size += len(row.text)
+        return [row.text for row in newer], self.seq, False
+
+    def gone_after(self, cursor: int) -> list[str]:
+        """Return the agents that went after ``cursor``."""
+        return [agent_id for agent_id, seq in self._gone.items() if seq > cursor]
+
+    # -- the rest of a look ----------------------------------------------------------------------
+
+    def _see_events(self, now: float) -> None:
+        newer = self.fleet.recent_events(self._seen)
+        if newer:
+            self._seen = newer[-1].seq
+            self.blocked = blocked_after(self.blocked, newer, now)
+
+    def _see_fleet(self) -> None:
+        now = self.fleet.snapshot(agents=False)
+        reading = now.fleet
+        blocked = self.blocked
+        if blocked is not None:
+            seconds = round(max(0.0, now.monotonic - blocked["since"]), 1)
+            blocked = {**blocked, "seconds": seconds}
+        health = max((r.health for r in self._rows.values() if r.mode != "declared"), default=0)
+        frame: FleetFrame = {
+            "type": "fleet",
+            "seq": 0,
+            "phase": now.phase,
+            "health": health,
+            "blocked": blocked,
+            "loop_lag": round(reading.loop_lag_seconds, 3),
+            "recovering": reading.recovering,
+            "shared_cause_open": reading.shared_cause_open,
+            "dead_letters": reading.dead_letters,
+            "zombies": reading.zombies,
+            "drops": reading.event_drops,
+            "warnings": self._warnings,
+            "summaries": self._summaries,
+        }
+        if frame != self.fleet_frame:
+            self.fleet_frame = frame
+
+    def warnings(self) -> list[WarningShape]:
+        """Return what the rules of the house find now."""
+        try:
+            found: Sequence[Any] = self.fleet.warnings()
+        except Exception:  # noqa: BLE001 - a rule that fails must not end the stream
+            return self._warnings
+        self._summaries = summaries_of(found)
+        return [warning_shape(warning) for warning in found]
+
+    def _warn(self, now: float) -> None:
+        if now - self._warned < _WARN:
+            return
+        self._warned = now
+        self._warnings = self.warnings()
+
+
+def blocked_after(
+    before: BlockedShape | None, events: Sequence[Event], now: float
+) -> BlockedShape | None:
+    """Return who holds an event loop up after ``events``, oldest first; ``now`` is the clock."""
+    for event in reversed(events):
+        if event.kind == EventKind.LOOP_FREED:
+            return None
+        if event.kind == EventKind.LOOP_BLOCKED:
+            data = event.data
+            since = event.monotonic - data.get("seconds", 0.0)
+            return {
+                "agent_id": event.agent_id,
+                "task_type": str(data.get("task_type", "")),
+                "seconds": round(max(0.0, now - since), 3),
+                "since": round(since, 3),
+                "file": str(data.get("file", "")),
+                "line": int(data.get("line", 0)),
+                "function": str(data.get("function", "")),
+            }
+    return before
+
+
+def warning_shape(warning: Any) -> WarningShape:
+    """Return one warning of the supervisor's."""
+    return {
+        "rule": str(warning.rule),
+        "agent_id": str(warning.agent_id),
+        "since": round(float(warning.since), 3),
+        "severity": str(warning.severity),
+        "text": str(warning.text),
+    }
+
+
+def summaries_of(warnings: Sequence[Any]) -> list[str]:
+    """Return one sentence for each rule that found something, in order of appearance."""
+    return list(dict.fromkeys(str(w.summary) for w in warnings if getattr(w, "summary", "")))

@@ -1,0 +1,250 @@
+"""The stream: the whole fleet, then what changes; resumed, conflated, and its losses said."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+
+import pytest
+from helpers_control import Echo, read
+
+from fleetmon.control.aclient import AsyncClient
+from fleetmon.control.client import Client, find
+from fleetmon.control.hub import CHUNK
+from fleetmon.control.mirror import Mirror
+from fleetmon.control.protocol import PROTOCOL
+from fleetmon.rows import COLUMNS
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def hall(reachable):
+    async with reachable() as fleet:
+        for name in ("APEX", "CIPHER", "SENTRY"):
+            await fleet.add(name, Echo)
+        yield fleet
+
+
+async def test_hello_comes_first_then_the_whole_fleet_then_what_changes(hall):
+    mirror = Mirror()
+    async with read(mirror, rate=10) as until:
+        await until(lambda: mirror.complete)
+        hello = mirror.hello
+        assert (hello["protocol"], hello["name"], hello["resumed"]) == (PROTOCOL, "hall", False)
+        assert tuple(hello["columns"]) == COLUMNS
+        assert set(mirror.rows) == {"APEX", "CIPHER", "SENTRY"}
+        assert mirror.rows["APEX"] == _plain(hall.agent("APEX").row())
+        mirror.take_changes()
+        await hall.agent("APEX").run("echo", 1)
+        await until(lambda: mirror.rows["APEX"].succeeded == 1)
+        assert mirror.take_changes() == {"APEX"}
+        await hall.remove("CIPHER")
+        hall.attach("LATE")
+        await until(lambda: set(mirror.rows) == {"APEX", "SENTRY", "LATE"})
+        await hall.quarantine("SENTRY", reason="test", wait=True)
+        await until(lambda: mirror.rows["SENTRY"].lifecycle == "quarantined")
+        assert (mirror.fleet["phase"], mirror.fleet["warnings"]) == ("running", [])
+        await until(lambda: "command" in {e["kind"] for e in mirror.events})
+        assert mirror.lost == 0
+
+
+async def test_the_stream_ends_with_the_fleet_and_says_so(reachable):
+    mirror = Mirror()
+    async with reachable() as fleet:
+        await fleet.add("APEX", Echo)
+        reading = read(mirror)
+        until = await reading.__aenter__()
+        await until(lambda: mirror.complete)
+    await until(lambda: mirror.ended == "stopped")
+    assert "fleet_stopped" in {e["kind"] for e in mirror.events}
+    await reading.__aexit__(None, None, None)
+
+
+async def test_rows_and_events_are_taken_up_where_they_were_left(hall):
+    mirror = Mirror()
+    async with read(mirror, events=0, rate=10) as until:
+        await until(lambda: mirror.complete and mirror.events)
+    await hall.agent("APEX").run("echo", 1)
+    await hall.pause("CIPHER")
+    known = dict(mirror.rows)
+    mirror.take_changes()
+    seen = [e["seq"] for e in mirror.events]
+    resume = {"since": mirror.since, "epoch": mirror.epoch, "events": mirror.event_seq}
+    async with read(mirror, rate=10, **resume) as until:
+        await until(lambda: mirror.rows["CIPHER"].desired == "paused")
+        await until(lambda: mirror.event_seq == hall.snapshot(agents=False).seq)
+    assert mirror.hello["resumed"] is True
+    assert mirror.take_changes() == {"APEX", "CIPHER"}
+    assert mirror.rows["SENTRY"] is known["SENTRY"]
+    told = [e["seq"] for e in mirror.events]
+    assert told == list(range(seen[0], hall.snapshot(agents=False).seq + 1))
+    for stale in ({"since": mirror.seq, "epoch": "another"}, {"since": mirror.seq + 1000}):
+        anew = Mirror()
+        async with read(anew, **stale) as until:
+            await until(lambda mirror=anew: mirror.complete)
+        assert anew.hello["resumed"] is False
+        assert set(anew.rows) == set(mirror.rows)
+
+
+async def test_an_agent_that_went_while_nobody_read_is_told_to_the_one_who_resumes(hall):
+    mirror = Mirror()
+    async with read(mirror, rate=10) as until:
+        await until(lambda: mirror.complete)
+    await hall.remove("SENTRY")
+    async with read(mirror, since=mirror.since, epoch=mirror.epoch) as until:
+        await until(lambda: "SENTRY" not in mirror.rows)
+    assert mirror.hello["resumed"] is True
+
+
+async def test_a_large_fleet_comes_in_chunks(hall):
+    for n in range(2 * CHUNK):
+        hall.attach(f"A{n:04}")
+    frames = []
+    client = AsyncClient(find().socket)
+    stream = client.stream(events=-1)
+    async for frame in stream:
+        frames.append(frame)
+        if frame["type"] == "rows" and not frame["more"]:
+            break
+    await stream.aclose()
+    chunks = [f for f in frames if f["type"] == "rows"]
+    assert len(chunks) > 2
+    assert all(len(f["rows"]) <= CHUNK for f in chunks)
+    told = [row[0] for f in chunks for row in f["rows"]]
+    assert sorted(told) == sorted(a.agent_id for a in hall.agents)
+    assert [f["seq"] for f in chunks] == sorted({f["seq"] for f in chunks})
+
+
+async def test_events_that_are_no_longer_kept_are_counted(reachable):
+    async with reachable(event_ring=16) as fleet:
+        agent = await fleet.add("APEX", Echo)
+        for _ in range(20):
+            await agent.pause()
+            await agent.resume()
+        mirror = Mirror()
+        async with read(mirror, events=3) as until:
+            await until(lambda: mirror.events)
+        assert mirror.lost == fleet.snapshot(agents=False).seq - 16 - 3
+        assert len(mirror.events) == 16
+
+
+async def test_nothing_is_serialised_while_nobody_is_attached(hall):
+    hub = hall._control._hub
+    await hall.agent("APEX").run("echo", 1)
+    assert (hub.looks, hub.encoded) == (0, 0)
+    mirror = Mirror()
+    async with read(mirror, rate=10) as until:
+        await until(lambda: mirror.complete)
+    while hub._attached:
+        await asyncio.sleep(0.01)
+    looks, encoded = hub.looks, hub.encoded
+    assert encoded >= 3
+    for _ in range(5):
+        await hall.agent("APEX").run("echo", 1)
+    await asyncio.to_thread(Client(find().socket).dead_letters)  # the server had its turn
+    assert (hub.looks, hub.encoded) == (looks, encoded)
+
+
+async def test_readers_share_what_is_encoded(hall):
+    hub = hall._control._hub
+    first, second = Mirror(), Mirror()
+    async with read(first, rate=10) as until, read(second, rate=10) as also:
+        await until(lambda: first.complete)
+        await also(lambda: second.complete)
+        assert hub.encoded == 3
+
+
+async def test_a_reader_that_stops_is_owed_nothing_and_right_at_once_when_it_goes_on(hall):
+    sock = socket.socket(socket.AF_UNIX)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(find().socket)
+    sock.sendall(b"GET /v1/stream?rate=10 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    hub = hall._control._hub
+    agents = [hall.attach(f"B{n:04}") for n in range(800)]
+
+    async def change():
+        for agent in agents:
+            with agent.task("train"):
+                pass
+        await asyncio.sleep(0.02)
+
+    # until its transport is full, it takes no turn and nobody looks any more
+    looks = -1
+    while hub.looks != looks:
+        looks = hub.looks
+        for _ in range(15):
+            await change()
+    before = hub.encoded
+    for _ in range(15):
+        await change()
+    assert hub.encoded == before
+    sock.setblocking(False)
+    reader, writer = await asyncio.open_unix_connection(sock=sock)
+    mirror = Mirror()
+    wanted = agents[-1].snapshot().assigned
+    async with asyncio.timeout(5):
+        await reader.readuntil(b"\r\n\r\n")
+        text = b""
+        while "B0799" not in mirror.rows or mirror.rows["B0799"].assigned != wanted:
+            size = int(await reader.readline(), 16)
+            text += (await reader.readexactly(size + 2))[:-2]
+            *lines, text = text.split(b"\n")
+            for line in lines:
+                mirror.apply(json.loads(line))
+    writer.close()
+    assert all(mirror.rows[a.agent_id].assigned == wanted for a in agents)
+
+
+async def test_server_sent_events_carry_the_same_frames(hall):
+    reader, writer = await asyncio.open_unix_connection(find().socket)
+    writer.write(b"GET /v1/stream HTTP/1.0\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert b"content-type: text/event-stream" in head
+    kinds = []
+    while kinds[-1:] != ["heartbeat"]:
+        event = (await reader.readuntil(b"\n\n")).decode().splitlines()
+        kind, data = event[0].removeprefix("event: "), event[1].removeprefix("data: ")
+        assert json.loads(data)["type"] == kind
+        kinds.append(kind)
+    writer.close()
+    assert kinds[0] == "hello"
+    assert "rows" in kinds
+
+
+@pytest.mark.parametrize(
+    "query", ["rate=0", "rate=x", "rate=nan", "since=x", "events=-2", "since="]
+)
+async def test_a_stream_that_makes_no_sense_is_refused(hall, query):
+    reader, writer = await asyncio.open_unix_connection(find().socket)
+    writer.write(f"GET /v1/stream?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+    writer.close()
+
+
+async def test_the_synchronous_client_reads_the_same_stream(hall):
+    def whole():
+        mirror = Mirror()
+        for frame in Client(find().socket).stream(events=0):
+            mirror.apply(frame)
+            if mirror.complete and mirror.events:
+                return mirror
+        raise AssertionError
+
+    mirror = await asyncio.to_thread(whole)
+    assert set(mirror.rows) == {"APEX", "CIPHER", "SENTRY"}
+
+
+async def test_an_agents_utilization_moves_without_a_change_of_its_own(hall):
+    agent = hall.attach("BUSY", capacity=1)
+    mirror = Mirror()
+    async with read(mirror, rate=10) as until:
+        with agent.task("wait"):
+            await until(lambda: mirror.complete and mirror.rows["BUSY"].in_flight)
+            before = mirror.rows["BUSY"].utilization
+            await until(lambda: mirror.rows["BUSY"].utilization > before)
+
+
+def _plain(row):
+    return type(row)._make(json.loads(json.dumps(row)))
