@@ -444,10 +444,6 @@ class Supervisor:
         """
         return self._fleet.snapshot(agents=agents)
 
-    def warnings(self) -> tuple[Any, ...]:
-        """Return what is worth an operator's look."""
-        return ()
-
     def warnings(self) -> Warnings:
         """Return what an operator should know, from any thread.
 

@@ -192,7 +192,7 @@ class _Control:
                 began = time.perf_counter()
         now = fleet.snapshot(agents=False)
         blocked = blocked_after(None, fleet.recent_events(), now.monotonic)
-        rest = encode(picture.fleet_shape(now, health, blocked, self.hub.warnings()))
+        rest = encode(picture.fleet_shape(now, health, blocked, *self.hub.warnings()))
         yield b"".join((*piece, b"],", rest[1:].encode(), b"\n"))
 
     async def agent(self, request: Request) -> Response:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fleetmon.agent import Agent
     from fleetmon.control.protocol import BlockedShape, FleetFrame, WarningShape
     from fleetmon.events import Event
+    from fleetmon.snapshot import FleetWarning
     from fleetmon.supervisor import Supervisor
 
 SLICE = 0.002
@@ -278,20 +279,16 @@ class Hub:
         if frame != self.fleet_frame:
             self.fleet_frame = frame
 
-    def warnings(self) -> list[WarningShape]:
-        """Return what the rules of the house find now."""
-        try:
-            found: Sequence[Any] = self.fleet.warnings()
-        except Exception:  # noqa: BLE001 - a rule that fails must not end the stream
-            return self._warnings
-        self._summaries = summaries_of(found)
-        return [warning_shape(warning) for warning in found]
+    def warnings(self) -> tuple[list[WarningShape], list[str]]:
+        """Return what the rules of the house find now: each instance, a sentence for each rule."""
+        found = self.fleet.warnings()
+        return [warning_shape(warning) for warning in found.instances], list(found.summaries)
 
     def _warn(self, now: float) -> None:
         if now - self._warned < _WARN:
             return
         self._warned = now
-        self._warnings = self.warnings()
+        self._warnings, self._summaries = self.warnings()
 
 
 def blocked_after(
@@ -316,17 +313,12 @@ def blocked_after(
     return before
 
 
-def warning_shape(warning: Any) -> WarningShape:
-    """Return one warning of the supervisor's."""
+def warning_shape(warning: FleetWarning) -> WarningShape:
+    """Return one warning."""
     return {
-        "rule": str(warning.rule),
-        "agent_id": str(warning.agent_id),
-        "since": round(float(warning.since), 3),
-        "severity": str(warning.severity),
-        "text": str(warning.text),
+        "rule": warning.rule,
+        "agent_id": warning.agent_id,
+        "since": round(warning.since, 3),
+        "severity": warning.severity,
+        "text": warning.text,
     }
-
-
-def summaries_of(warnings: Sequence[Any]) -> list[str]:
-    """Return one sentence for each rule that found something, in order of appearance."""
-    return list(dict.fromkeys(str(w.summary) for w in warnings if getattr(w, "summary", "")))

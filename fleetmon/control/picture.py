@@ -31,6 +31,7 @@ def fleet_shape(
     health: int,
     blocked: BlockedShape | None,
     warnings: list[WarningShape],
+    summaries: list[str],
 ) -> dict[str, Any]:
     """Return a :class:`~fleetmon.control.protocol.SnapshotShape` but for its agents."""
     return {
@@ -50,6 +51,7 @@ def fleet_shape(
         "shared_cause_open": snapshot.fleet.shared_cause_open,
         "dead_letters": snapshot.fleet.dead_letters,
         "warnings": warnings,
+        "summaries": summaries,
     }
 
 

@@ -146,6 +146,7 @@ class SnapshotShape(TypedDict):
     shared_cause_open: bool
     dead_letters: int
     warnings: list[WarningShape]
+    summaries: list[str]
     agents: list[AgentShape]
 
 
