@@ -1,0 +1,8 @@
+"""The dashboards, one module for each audience."""
+
+from __future__ import annotations
+
+from boards import fleet, platform, services
+
+BOARDS = (*fleet.BOARDS, *services.BOARDS, *platform.BOARDS)
+"""All of them, in the order in which they are listed."""
