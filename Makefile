@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: demo test soak lint types layers bench bench-instructions clean
+.PHONY: demo test soak lint types layers bench bench-instructions clean system-packages
 .DELETE_ON_ERROR:
 
 # `exec` leaves no shell in between: a Ctrl-C at the terminal reaches the demo once, from the
@@ -40,6 +40,10 @@ bench: $(VENV)/.for-test
 
 bench-instructions: $(VENV)/.for-test
 	@$(BIN)/python -m benchmarks.instructions $(ARGS)
+
+# Debian packages with the programs that some tests drive; they skip where one is missing.
+system-packages:
+	@.ci/system-packages
 
 clean:
 	@rm -rf $(VENV) build dist .coverage .coverage.* htmlcov \
