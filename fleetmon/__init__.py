@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     )
     from fleetmon.supervisor import Supervisor
     from fleetmon.telemetry.export import configure_tracing
+    from fleetmon.telemetry.logformat import configure_logging
     from fleetmon.telemetry.logs import JsonLog
     from fleetmon.telemetry.standalone import serve_metrics
     from fleetmon.telemetry.tracing import OTelTracer
@@ -142,6 +143,7 @@ _HOMES = {
     ),
     "supervisor": ("Supervisor",),
     "telemetry.export": ("configure_tracing",),
+    "telemetry.logformat": ("configure_logging",),
     "telemetry.logs": ("JsonLog",),
     "telemetry.standalone": ("serve_metrics",),
     "telemetry.tracing": ("OTelTracer",),
@@ -210,6 +212,7 @@ __all__ = [
     "Watchdog",
     "WorkerDiedError",
     "__version__",
+    "configure_logging",
     "configure_tracing",
     "load_roster",
     "serve_metrics",

@@ -8,29 +8,43 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fleetmon.telemetry.app import metrics_app
     from fleetmon.telemetry.export import TracingHandle, configure_tracing
+    from fleetmon.telemetry.logformat import (
+        JsonFormatter,
+        LogHandle,
+        configure_logging,
+        processors,
+    )
     from fleetmon.telemetry.logs import JsonLog
     from fleetmon.telemetry.server import MetricsServer
     from fleetmon.telemetry.standalone import registry_app, serve_metrics
     from fleetmon.telemetry.tracing import OTelTracer
 
 _WHERE = {
+    "JsonFormatter": "logformat",
     "JsonLog": "logs",
+    "LogHandle": "logformat",
     "MetricsServer": "server",
     "OTelTracer": "tracing",
     "TracingHandle": "export",
+    "configure_logging": "logformat",
     "configure_tracing": "export",
     "metrics_app": "app",
+    "processors": "logformat",
     "registry_app": "standalone",
     "serve_metrics": "standalone",
 }
 
 __all__ = [
+    "JsonFormatter",
     "JsonLog",
+    "LogHandle",
     "MetricsServer",
     "OTelTracer",
     "TracingHandle",
+    "configure_logging",
     "configure_tracing",
     "metrics_app",
+    "processors",
     "registry_app",
     "serve_metrics",
 ]

@@ -27,6 +27,9 @@ class JsonLog:
 
     A slow, closed or broken stream never blocks or raises into an agent: lines are dropped and
     counted in :attr:`dropped`.
+
+    Attributes:
+        service: field of every line.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class JsonLog:
             clock: the supervisor's clock, from which the times of tasks come.
             wall: seconds since the epoch.
         """
+        self.service = service
         self._renderer = Renderer(
             service,
             flatten=flatten,
@@ -92,6 +96,13 @@ class JsonLog:
                 error,
             )
         )
+
+    def line(self, line: dict[str, Any] | str) -> None:
+        """Note a line of the host's own: a dictionary that nobody changes any more, or JSON text.
+
+        Never blocks; what there is no room for is dropped and counted as ``line``.
+        """
+        self._writer.put(line, "line")
 
     def event(self, event: Event) -> None:
         """Note a change of state; a failed task has its line from :meth:`ended` already."""

@@ -98,7 +98,7 @@ class Renderer:
         add = lines.append
         for item in batch:
             if type(item) is not tuple:
-                add(self._event(item) if isinstance(item, Event) else item)
+                add(self._other(item))
                 continue
             (
                 ended,
@@ -183,6 +183,11 @@ class Renderer:
             return False
         self._tokens -= 1.0
         return True
+
+    def _other(self, item: Any) -> str:
+        if isinstance(item, Event):
+            return self._event(item)
+        return item if isinstance(item, str) else dumps(item)
 
     def _event(self, event: Event) -> str:
         kind = event.kind

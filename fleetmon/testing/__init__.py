@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fleetmon.testing._errors import DeadlockError, ForeignWorkError, VirtualTimeError
     from fleetmon.testing._foreign import ForeignWork
     from fleetmon.testing._loop import VIRTUAL_ASYNCIO, VirtualTimeLoop
+    from fleetmon.testing._telemetry import LogCapture, SpanCapture
 
 _HOME = {
     "VIRTUAL_ASYNCIO": "_loop",
@@ -22,9 +23,11 @@ _HOME = {
     "DeadlockError": "_errors",
     "ForeignWork": "_foreign",
     "ForeignWorkError": "_errors",
+    "LogCapture": "_telemetry",
     "Moment": "_agents",
     "ScriptedAgent": "_agents",
     "ScriptedError": "_agents",
+    "SpanCapture": "_telemetry",
     "Step": "_agents",
     "VirtualClock": "_clock",
     "VirtualTimeError": "_errors",
@@ -40,9 +43,11 @@ __all__ = [
     "DeadlockError",
     "ForeignWork",
     "ForeignWorkError",
+    "LogCapture",
     "Moment",
     "ScriptedAgent",
     "ScriptedError",
+    "SpanCapture",
     "Step",
     "VirtualClock",
     "VirtualTimeError",
