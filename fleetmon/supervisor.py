@@ -496,8 +496,16 @@ class Supervisor:
         """Return the tasks that were given up, oldest first."""
         return tuple(self._fleet.dead_letters)
 
-    async def retry_dead_letter(self, task_id: int, agent_id: str | None = None) -> Any:
+    async def retry_dead_letter(
+        self, task_id: int, agent_id: str | None = None, *, actor: str = "", reason: str = ""
+    ) -> Any:
         """Run a dead letter again, as a new task of the same or another agent.
+
+        Args:
+            task_id: of the letter.
+            agent_id: who is to do it; by default who had it before.
+            actor: who asks, for the audit event.
+            reason: why, for the audit event.
 
         Returns what the task returns; the letter is gone once the task was accepted.
 
@@ -508,7 +516,7 @@ class Supervisor:
         fleet = self._fleet
         if threading.get_ident() != fleet.thread:
             loop = fleet.loop
-            again = self.retry_dead_letter(task_id, agent_id)
+            again = self.retry_dead_letter(task_id, agent_id, actor=actor, reason=reason)
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(again, loop))
         letter = next((x for x in fleet.dead_letters if x.task_id == task_id), None)
         if letter is None:
@@ -520,6 +528,9 @@ class Supervisor:
         kept = [x for x in fleet.dead_letters if x is not letter]
         fleet.dead_letters.clear()
         fleet.dead_letters.extend(kept)
+        core = self._fleet.find(agent.agent_id)
+        detail = f"dead letter {task_id}"
+        commands.audit(core, "retry", actor=actor, reason=reason, result="accepted", detail=detail)
         return await task
 
     # -- metrics ---------------------------------------------------------------------------------
@@ -530,11 +541,17 @@ class Supervisor:
 
         return FleetCollector(self._fleet)
 
-    def metrics_app(self) -> ASGIApp:
-        """Return an ASGI application with ``/metrics``, ``/healthz`` and ``/readyz``, to mount."""
+    def metrics_app(self, *, cache: bool | None = None) -> ASGIApp:
+        """Return an ASGI application with ``/metrics``, ``/healthz`` and ``/readyz``, to mount.
+
+        Args:
+            cache: as ``settings.metrics.cache``, which is the default.
+        """
         from fleetmon.telemetry.app import metrics_app
 
-        return metrics_app(self._fleet, registry=self._registry, cache=self.settings.metrics.cache)
+        if cache is None:
+            cache = self.settings.metrics.cache
+        return metrics_app(self._fleet, registry=self._registry, cache=cache)
 
     @property
     def metrics_url(self) -> str:

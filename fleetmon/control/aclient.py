@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast
 
 from fleetmon.control import address, wire
 from fleetmon.control.client import PATIENCE, Client, agent_target, gone, stream_target
@@ -17,11 +17,21 @@ from fleetmon.control.protocol import PROTOCOL, ControlError, NoFleetError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from fleetmon.control.client import Order
+    from fleetmon.control.client import Order, Retry
     from fleetmon.control.mirror import Mirror
-    from fleetmon.control.protocol import AgentShape, AnswerShape, Frame, SnapshotShape
+    from fleetmon.control.protocol import (
+        AgentDetailShape,
+        AnswerShape,
+        ConfigShape,
+        DeadLetterShape,
+        Frame,
+        RetryShape,
+        SnapshotShape,
+    )
+
+_A = TypeVar("_A", bound="AnswerShape | RetryShape")
 
 _AGAIN = 0.2  # seconds before a command is sent again over a new connection
 _LOST = 5  # connections that a command may lose in a row
@@ -65,14 +75,18 @@ class AsyncClient:
         """Return the fleet as it is now."""
         return cast("SnapshotShape", await self._json("GET", "/v1/snapshot"))
 
-    async def agent(self, name: str) -> AgentShape:
-        """Return one agent by id or alias."""
-        return cast("AgentShape", await self._json("GET", agent_target(name)))
+    async def agent(self, name: str) -> AgentDetailShape:
+        """Return all there is to know about one agent, by id or alias."""
+        return cast("AgentDetailShape", await self._json("GET", agent_target(name)))
 
-    async def dead_letters(self) -> list[dict[str, Any]]:
+    async def config(self) -> ConfigShape:
+        """Return how the fleet is set up, without secrets."""
+        return cast("ConfigShape", await self._json("GET", "/v1/config"))
+
+    async def dead_letters(self) -> list[DeadLetterShape]:
         """Return the tasks that were given up, oldest first."""
         told = await self._json("GET", "/v1/dead-letters")
-        return cast("list[dict[str, Any]]", told["dead_letters"])
+        return cast("list[DeadLetterShape]", told["dead_letters"])
 
     async def send(self, wanted: Order, *, hold: float = 1.0) -> AnswerShape:
         """Send a command once; the answer may be ``pending``, then send the same order again."""
@@ -86,12 +100,35 @@ class AsyncClient:
         waiting: Callable[[AnswerShape], object] | None = None,
     ) -> AnswerShape:
         """Send a command and stay until it is answered, also across lost connections."""
+        return await self._stay(lambda hold: self.send(wanted, hold=hold), limit, waiting)
+
+    async def retry(
+        self,
+        wanted: Retry,
+        *,
+        limit: float = 30.0,
+        waiting: Callable[[RetryShape], object] | None = None,
+    ) -> RetryShape:
+        """Have a dead letter run again and stay until it has ended; as :meth:`command`."""
+
+        async def send(hold: float) -> RetryShape:
+            told = await self._json("POST", "/v1/dead-letters/retry", wanted.body(hold))
+            return cast("RetryShape", told)
+
+        return await self._stay(send, limit, waiting)
+
+    async def _stay(
+        self,
+        send: Callable[[float], Awaitable[_A]],
+        limit: float,
+        waiting: Callable[[_A], object] | None,
+    ) -> _A:
         until = time.monotonic() + limit
         lost = 0
         while True:
             left = until - time.monotonic()
             try:
-                answer = await self.send(wanted, hold=max(0.0, min(1.0, left)))
+                answer = await send(max(0.0, min(1.0, left)))
             except NoFleetError:
                 lost += 1
                 if lost > _LOST or left <= 0:

@@ -8,7 +8,7 @@ from urllib.parse import quote as _quote
 from fleetmon.control.protocol import HOST, PROTOCOL, VERSION_HEADER, ControlError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
 _LAST_PORT = 65535
 
@@ -73,9 +73,9 @@ def parse(where: str) -> Address:
     return Address("", bare, int(port), scheme == "https")
 
 
-def target(path: str, query: Mapping[str, object]) -> str:
+def target(path: str, query: Iterable[tuple[str, object]]) -> str:
     """Return a request's target; values that are ``None`` are left out."""
-    told = "&".join(f"{k}={segment(str(v))}" for k, v in query.items() if v is not None)
+    told = "&".join(f"{k}={segment(str(v))}" for k, v in query if v is not None)
     return f"{path}?{told}" if told else path
 
 

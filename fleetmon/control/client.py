@@ -11,24 +11,30 @@ import json
 import os
 import socket
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from fleetmon.control import address, registry, wire
 from fleetmon.control.protocol import PROTOCOL, AmbiguousFleetError, NoFleetError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from fleetmon.control.address import Address
     from fleetmon.control.protocol import (
-        AgentShape,
+        AgentDetailShape,
         AnswerShape,
+        ConfigShape,
+        DeadLetterShape,
         EventShape,
         Frame,
         FrameShape,
+        HelloShape,
+        RetryShape,
         SnapshotShape,
     )
+
+_A = TypeVar("_A", bound="AnswerShape | RetryShape")
 
 PATIENCE = 10.0
 """Seconds for an answer, and between two lines of a stream."""
@@ -91,6 +97,27 @@ class Order(NamedTuple):
         return json.dumps({**told, "hold": hold}).encode()
 
 
+class Retry(NamedTuple):
+    """A dead letter's second chance before it is sent; the same one sent twice is one."""
+
+    task_id: int
+    key: str
+    agent_id: str | None = None
+    epoch: str | None = None
+    actor: str = ""
+    reason: str = ""
+
+    def body(self, hold: float) -> bytes:
+        """Return it as a request; ``hold`` is how long the answer may wait, in seconds."""
+        told = {k: v for k, v in self._asdict().items() if v is not None}
+        return json.dumps({**told, "hold": hold}).encode()
+
+
+def retry(task_id: int, **how: Any) -> Retry:
+    """Return a new retry with a key of its own."""
+    return Retry(task_id, os.urandom(16).hex(), **how)
+
+
 def order(command: str, agent_id: str, **how: Any) -> Order:
     """Return a new order with a key of its own."""
     return Order(command, agent_id, os.urandom(16).hex(), **how)
@@ -127,17 +154,30 @@ class Client:
         self._tls = tls
         self._patience = patience
 
+    def hello(self) -> HelloShape:
+        """Return who answers."""
+        return cast("HelloShape", self._json("GET", "/v1/hello"))
+
     def snapshot(self) -> SnapshotShape:
         """Return the fleet as it is now."""
         return cast("SnapshotShape", self._json("GET", "/v1/snapshot"))
 
-    def agent(self, name: str) -> AgentShape:
-        """Return one agent by id or alias."""
-        return cast("AgentShape", self._json("GET", agent_target(name)))
+    def agent(self, name: str) -> AgentDetailShape:
+        """Return all there is to know about one agent, by id or alias."""
+        return cast("AgentDetailShape", self._json("GET", agent_target(name)))
 
-    def dead_letters(self) -> list[dict[str, Any]]:
+    def config(self) -> ConfigShape:
+        """Return how the fleet is set up, without secrets."""
+        return cast("ConfigShape", self._json("GET", "/v1/config"))
+
+    def metrics(self) -> str:
+        """Return the metrics as a scrape gets them."""
+        return self._whole("GET", "/v1/metrics", None).decode()
+
+    def dead_letters(self) -> list[DeadLetterShape]:
         """Return the tasks that were given up, oldest first."""
-        return cast("list[dict[str, Any]]", self._json("GET", "/v1/dead-letters")["dead_letters"])
+        told = self._json("GET", "/v1/dead-letters")
+        return cast("list[DeadLetterShape]", told["dead_letters"])
 
     def stream(
         self,
@@ -163,7 +203,13 @@ class Client:
             yield cast("Frame", line)
 
     def events(
-        self, since: int = 0, *, epoch: str | None = None, follow: bool = True
+        self,
+        since: int = 0,
+        *,
+        epoch: str | None = None,
+        follow: bool = True,
+        agents: Sequence[str] = (),
+        kinds: Sequence[str] = (),
     ) -> Iterator[EventShape | FrameShape]:
         """Yield the lines of a stream of events, ``hello`` first; it ends with ``end``.
 
@@ -171,8 +217,16 @@ class Client:
             since: events after this one; 0 for all that are kept.
             epoch: the life of the fleet that ``since`` belongs to.
             follow: go on with what happens from now.
+            agents: of these only, by id.
+            kinds: of these kinds only.
         """
-        query = {"since": since, "epoch": epoch, "follow": int(follow)}
+        query = [
+            ("since", since),
+            ("epoch", epoch),
+            ("follow", int(follow)),
+            *(("agent", agent) for agent in agents),
+            *(("kind", kind) for kind in kinds),
+        ]
         for line in self._lines(address.target("/v1/events", query)):
             yield cast("EventShape | FrameShape", line)
 
@@ -194,12 +248,32 @@ class Client:
             limit: seconds; what is ``pending`` then is returned so, and still goes on.
             waiting: called with every ``pending`` answer.
         """
+        return self._stay(lambda hold: self.send(wanted, hold=hold), limit, waiting)
+
+    def retry(
+        self,
+        wanted: Retry,
+        *,
+        limit: float = 30.0,
+        waiting: Callable[[RetryShape], object] | None = None,
+    ) -> RetryShape:
+        """Have a dead letter run again and stay until it has ended; as :meth:`command`."""
+
+        def send(hold: float) -> RetryShape:
+            told = self._json("POST", "/v1/dead-letters/retry", wanted.body(hold))
+            return cast("RetryShape", told)
+
+        return self._stay(send, limit, waiting)
+
+    def _stay(
+        self, send: Callable[[float], _A], limit: float, waiting: Callable[[_A], object] | None
+    ) -> _A:
         until = time.monotonic() + limit
         lost = 0
         while True:
             left = until - time.monotonic()
             try:
-                answer = self.send(wanted, hold=max(0.0, min(1.0, left)))
+                answer = send(max(0.0, min(1.0, left)))
             except NoFleetError:
                 lost += 1
                 if lost > _LOST or left <= 0:
@@ -228,15 +302,18 @@ class Client:
             connection.close()
 
     def _json(self, method: str, target: str, body: bytes | None = None) -> dict[str, Any]:
+        told = wire.parsed(self._whole(method, target, body))
+        wire.check(told.get("protocol", PROTOCOL))
+        return told
+
+    def _whole(self, method: str, target: str, body: bytes | None) -> bytes:
         connection = self._connection()
         try:
-            told = wire.parsed(self._send(connection, method, target, body).read())
+            return self._send(connection, method, target, body).read()
         except _GONE as error:
             raise gone(error, self.address, self._patience) from error
         finally:
             connection.close()
-        wire.check(told.get("protocol", PROTOCOL))
-        return told
 
     def _send(
         self, connection: http.client.HTTPConnection, method: str, target: str, body: bytes | None
@@ -279,7 +356,7 @@ def stream_target(
 ) -> str:
     """Return the target of a stream; see :meth:`Client.stream`."""
     told = "none" if events is not None and events < 0 else events
-    query = {"since": since, "epoch": epoch, "events": told, "rate": rate}
+    query = [("since", since), ("epoch", epoch), ("events", told), ("rate", rate)]
     return address.target("/v1/stream", query)
 
 

@@ -16,6 +16,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from fleetmon.control.recent import Recent
 from fleetmon.events import EventKind
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Hub:
         over: set once the fleet has ended or the server is on its way out.
         looks: looks that were completed since rows were last forgotten.
         encoded: rows that were encoded so far.
+        recent: ends of tasks while somebody is attached.
         blocked: who holds an event loop up, as of the latest look.
         fleet_frame: what is true of the fleet as a whole; another object once it has changed.
     """
@@ -80,6 +82,7 @@ class Hub:
         self.looks = 0
         self.encoded = 0
         self.over = asyncio.Event()
+        self.recent = Recent()
         self.blocked: BlockedShape | None = None
         self.fleet_frame: FleetFrame | None = None
         self._rows: dict[str, _Row] = {}  # in the order of their numbers
@@ -101,6 +104,8 @@ class Hub:
     def attach(self) -> None:
         """Count a reader."""
         self._attached += 1
+        if self._attached == 1:
+            self.fleet.observe(self.recent)
         if self._forget is not None:
             self._forget.cancel()
             self._forget = None
@@ -108,6 +113,8 @@ class Hub:
     def detach(self) -> None:
         """Count a reader out; rows are forgotten a while after the last one."""
         self._attached -= 1
+        if not self._attached:
+            self.fleet.unobserve(self.recent)
         if not self._attached and not self.over.is_set():
             self._forget = asyncio.get_running_loop().call_later(_KEPT, self._clear)
 
@@ -115,6 +122,7 @@ class Hub:
         self._forget = None
         if self._attached:
             return
+        self.recent.clear()
         self._rows.clear()
         self._gone.clear()
         self.looks = 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from typing import TYPE_CHECKING, Any, cast
+import re
+from typing import TYPE_CHECKING, Any
 
 from fleetmon._version import __version__
 from fleetmon.control.protocol import PROTOCOL, SCHEMA
+from fleetmon.events import EventKind
 from fleetmon.results import Accepted
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
         AgentShape,
         AnswerShape,
         BlockedShape,
+        DeadLetterShape,
         EventShape,
         WarningShape,
     )
@@ -24,6 +26,30 @@ if TYPE_CHECKING:
     from fleetmon.snapshot import AgentSnapshot, DeadLetter, FleetSnapshot
 
 _LONGEST = 2000  # characters of a dead letter's payload
+
+HISTORY = frozenset(
+    {
+        EventKind.AGENT_ADDED,
+        EventKind.AGENT_REMOVED,
+        EventKind.STARTING,
+        EventKind.STARTED,
+        EventKind.START_FAILED,
+        EventKind.LAPSED,
+        EventKind.BACKING_OFF,
+        EventKind.RECOVERING,
+        EventKind.VERIFIED,
+        EventKind.VERIFY_FAILED,
+        EventKind.PROBING,
+        EventKind.PROBE_FAILED,
+        EventKind.QUARANTINED,
+        EventKind.STOPPING,
+        EventKind.STOPPED,
+        EventKind.DRAINED,
+        EventKind.ZOMBIE,
+        EventKind.COMMAND,
+    }
+)
+"""Kinds of event that tell how an agent came to be where it is."""
 
 
 def fleet_shape(
@@ -128,11 +154,11 @@ def event_shape(event: Event) -> EventShape:
         "agent_id": event.agent_id,
         "generation": event.generation,
         "task_id": event.task_id,
-        "data": {str(key): _plain(value) for key, value in event.data.items()},
+        "data": {str(key): plain(value) for key, value in event.data.items()},
     }
 
 
-def letter_shape(letter: DeadLetter) -> dict[str, Any]:
+def letter_shape(letter: DeadLetter) -> DeadLetterShape:
     """Return one dead letter; its payload as ``repr``, cut to 2,000 characters and saying so."""
     try:
         payload = repr(letter.payload)
@@ -164,12 +190,22 @@ def answer_shape(result: CommandResult) -> AnswerShape:
     }
 
 
-def _plain(value: Any) -> Any:
+def sentences(text: str) -> list[str]:
+    """Return a text's sentences."""
+    return re.split(r"(?<=\.) +(?=[A-Z])", text)
+
+
+def plain(value: Any) -> Any:
+    """Return a value fit for JSON, whatever a host put there; what is not finite is ``None``."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     try:
-        return cast("Any", json.loads(json.dumps(value, allow_nan=False, default=str)))
+        if isinstance(value, dict):
+            return {str(key): plain(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(inner) for inner in value]
+        return str(value)
     except Exception:  # noqa: BLE001 - the host's own object; a stream must not end for it
         return f"<{type(value).__name__}>"

@@ -34,6 +34,9 @@ CAPABILITIES = (
     "events",
     "commands",
     "dead-letters",
+    "retry",
+    "config",
+    "metrics",
 )
 """What a server of this version can do."""
 
@@ -100,6 +103,43 @@ class AgentShape(TypedDict):
     retry_in: float | None
     zombies: int
     last_lapse: LapseShape | None
+
+
+class RecentTaskShape(TypedDict):
+    """A task that has ended; ``ended`` on the supervisor's clock, ``seconds`` it took."""
+
+    task_id: int
+    task_type: str
+    generation: int
+    attempt: int
+    ended: float
+    seconds: float
+    outcome: str
+    error_type: str
+
+
+class FailureShape(RecentTaskShape):
+    """A task that failed: what the error says, and its frames, innermost first."""
+
+    error: str
+    frames: list[str]
+
+
+class AgentDetailShape(AgentShape):
+    """One agent, as ``GET /v1/agents/{name}`` gives it.
+
+    ``recent_tasks`` and ``recent_failures`` are newest first and are noted only while somebody
+    reads a stream; ``history`` and ``log`` are oldest first, out of the events that are kept:
+    what brought the agent where it is (lapses, restarts, commands), and everything.
+    """
+
+    schema: int
+    clock: float
+    recent_tasks: list[RecentTaskShape]
+    recent_failures: list[FailureShape]
+    history: list[EventShape]
+    log: list[EventShape]
+    policy: list[str]
 
 
 class BlockedShape(TypedDict):
@@ -181,14 +221,9 @@ class FrameShape(TypedDict):
     at: NotRequired[float]
 
 
-class HelloFrame(TypedDict):
-    """First frame of ``GET /v1/stream``.
+class HelloShape(TypedDict):
+    """Who answers, as ``GET /v1/hello`` gives it."""
 
-    ``resumed``: the rows go on where ``since`` said; otherwise the whole fleet follows. ``clock``
-    is the supervisor's, to which all times in rows belong, at the moment ``at``; ``rate`` in Hz.
-    """
-
-    type: Literal["hello"]
     protocol: int
     schema: int
     name: str
@@ -196,10 +231,20 @@ class HelloFrame(TypedDict):
     version: str
     pid: int
     capabilities: list[str]
-    columns: list[str]
-    resumed: bool
     clock: float
     at: float
+
+
+class HelloFrame(HelloShape):
+    """First frame of ``GET /v1/stream``.
+
+    ``resumed``: the rows go on where ``since`` said; otherwise the whole fleet follows. ``clock``
+    is the supervisor's, to which all times in rows belong, at the moment ``at``; ``rate`` in Hz.
+    """
+
+    type: Literal["hello"]
+    columns: list[str]
+    resumed: bool
     rate: float
 
 
@@ -263,6 +308,52 @@ class EndFrame(TypedDict):
 
 Frame: TypeAlias = HelloFrame | RowsFrame | FleetFrame | EventsFrame | HeartbeatFrame | EndFrame
 """A frame of ``GET /v1/stream``; receivers pass over types that they do not know."""
+
+
+class DeadLetterShape(TypedDict):
+    """A task that was given up; ``payload`` as ``repr``, cut to 2,000 characters if so said."""
+
+    task_id: int
+    agent_id: str
+    task_type: str
+    payload: str
+    payload_cut: bool
+    attempts: int
+    reason: str
+    at: float
+
+
+class DeadLettersShape(TypedDict):
+    """What ``GET /v1/dead-letters`` gives, oldest first."""
+
+    schema: int
+    dead_letters: list[DeadLetterShape]
+
+
+class ConfigShape(TypedDict):
+    """What ``GET /v1/config`` gives: the settings, secrets starred out, and what agents differ in.
+
+    ``agents`` has, by id, those fields of the spec that are not ``settings.defaults``.
+    """
+
+    schema: int
+    version: str
+    settings: dict[str, Any]
+    agents: dict[str, dict[str, Any]]
+
+
+class RetryShape(TypedDict):
+    """What ``POST /v1/dead-letters/retry`` gives.
+
+    ``pending``: the task waits or runs; the same request sent again waits on. ``reason`` says why
+    it failed.
+    """
+
+    schema: int
+    result: Literal["succeeded", "failed", "pending"]
+    task_id: int
+    agent_id: str
+    reason: str
 
 
 class AnswerShape(TypedDict):

@@ -11,34 +11,55 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from fleetmon.control.protocol import AnswerShape
+    from fleetmon.control.protocol import AnswerShape, RetryShape
 
-    Answer = AnswerShape | Exception
+    Answer = AnswerShape | RetryShape
+    Fate = Answer | Exception
 
 _KEPT = 4096  # commands that are remembered; the oldest that has ended goes first
 
 
-class CommandRequest(BaseModel):
-    """Body of ``POST /v1/command``."""
+class Keyed(BaseModel):
+    """What every request has that changes something."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     key: Annotated[str, Field(min_length=8, max_length=100)]
     """Chosen by the client, once for each command; the same key is the same command."""
-    command: Annotated[str, Field(min_length=1, max_length=32)]
-    agent_id: Annotated[str, Field(min_length=1, max_length=256)]
     actor: Annotated[str, Field(max_length=100)] = ""
+    """Who asks, for the audit event."""
     reason: Annotated[str, Field(max_length=1000)] = ""
+    """Why, for the audit event."""
+    epoch: Annotated[str, Field(max_length=64)] | None = None
+    """Refuse unless this is still the fleet's life: the next one knows no key of this one's."""
+    hold: Annotated[float, Field(ge=0, le=5)] = 1.0
+    """Seconds until an unfinished command is answered with ``pending``."""
+
+
+class CommandRequest(Keyed):
+    """Body of ``POST /v1/command``."""
+
+    command: Annotated[str, Field(min_length=1, max_length=32)]
+    """What to do."""
+    agent_id: Annotated[str, Field(min_length=1, max_length=256)]
+    """Id or alias."""
     wait: bool = False
     """Settle only when what was asked for has come about, or cannot any more."""
     timeout: Annotated[float, Field(gt=0, le=86_400)] | None = None
     """Seconds for that."""
     generation: Annotated[int, Field(ge=0, le=2**63)] | None = None
     """Refuse unless this is still the agent's incarnation."""
-    epoch: Annotated[str, Field(max_length=64)] | None = None
-    """Refuse unless this is still the fleet's life: the next one knows no key of this one's."""
-    hold: Annotated[float, Field(ge=0, le=5)] = 1.0
-    """Seconds until an unfinished command is answered with ``pending``."""
+
+
+class RetryRequest(Keyed):
+    """Body of ``POST /v1/dead-letters/retry``."""
+
+    task_id: Annotated[int, Field(ge=0, le=2**63)]
+    """Of the letter."""
+    agent_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """Who is to do it; by default who had it before."""
 
 
 class Ledger:
@@ -46,11 +67,11 @@ class Ledger:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._kept: OrderedDict[str, tuple[CommandRequest, asyncio.Task[Answer]]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[Keyed, asyncio.Task[Fate]]] = OrderedDict()
 
     async def settle(
-        self, request: CommandRequest, carry_out: Callable[[], Coroutine[None, None, Answer]]
-    ) -> Answer | None:
+        self, request: Keyed, carry_out: Callable[[], Coroutine[None, None, Fate]]
+    ) -> Fate | None:
         """Return what became of a command, carrying it out if it is new.
 
         Args:

@@ -7,20 +7,17 @@ until the transport has room again; a reader that stops takes no turn.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from fleetmon._version import __version__
 from fleetmon.control import picture
 from fleetmon.control.hub import CHUNK, Hub, encode
-from fleetmon.control.protocol import CAPABILITIES, PROTOCOL, SCHEMA
 from fleetmon.rows import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from fleetmon.control.protocol import FleetFrame, HelloFrame
+    from fleetmon.control.protocol import FleetFrame, HelloFrame, HelloShape
 
 _HEARTBEAT = 1.0  # seconds
 _BATCH = 200  # events of a frame
@@ -37,6 +34,7 @@ class Reader:
     def __init__(
         self,
         hub: Hub,
+        who: HelloShape,
         *,
         since: int | None = None,
         epoch: str | None = None,
@@ -48,6 +46,7 @@ class Reader:
 
         Args:
             hub: what to read.
+            who: what the first frame says of the fleet.
             since: rows up to this change are known already ...
             epoch: ... in this life of the fleet.
             events: those after this number; -1 from now on, ``None`` for none at all.
@@ -55,6 +54,7 @@ class Reader:
             framed: wraps a frame, given its type and its JSON.
         """
         self._hub = hub
+        self._who = who
         self._framed = framed
         self._rate = min(FASTEST, max(SLOWEST, rate))
         now = hub.fleet.snapshot(agents=False)
@@ -151,20 +151,11 @@ class Reader:
             await asyncio.sleep(0)
 
     def _hello(self) -> HelloFrame:
-        now = self._hub.fleet.snapshot(agents=False)
         return {
+            **self._who,
             "type": "hello",
-            "protocol": PROTOCOL,
-            "schema": SCHEMA,
-            "name": now.name,
-            "epoch": now.epoch,
-            "version": __version__,
-            "pid": os.getpid(),
-            "capabilities": list(CAPABILITIES),
             "columns": list(COLUMNS),
             "resumed": self._resumed,
-            "clock": round(now.monotonic, 3),
-            "at": round(now.at, 3),
             "rate": self._rate,
         }
 
