@@ -49,6 +49,12 @@ def _millisecond(quick: bool) -> list[Row]:
     return rows_of_millisecond(quick=quick)
 
 
+def _recording(quick: bool) -> list[Row]:
+    from benchmarks.recording import rows_of_recording
+
+    return rows_of_recording(quick=quick)
+
+
 def _crash(quick: bool) -> list[Row]:
     from benchmarks.recovery import rows_of_crash
 
@@ -192,6 +198,7 @@ SECTIONS = (
     Section(frozenset({12}), _watching),
     Section(frozenset({13}), _dashboard),
     Section(frozenset({14}), _import),
+    Section(frozenset({15}), _recording),
 )
 GOALS = frozenset().union(*(section.goals for section in SECTIONS))
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from benchmarks.unit import Timings
     from fleetmon import Agent
+    from fleetmon.hooks import FleetRecorder
 
 LINES = 20_000  # tasks between two flushes: the log's queue takes 65,536 lines
 MILLISECOND = 0.001
@@ -91,6 +92,7 @@ async def hall(
     counting: bool = False,
     watchdog: bool = True,
     factory: type[Acting] | None = None,
+    recorder: FleetRecorder | None = None,
 ) -> AsyncIterator[Host]:
     """Open a supervisor with one owned agent.
 
@@ -100,6 +102,7 @@ async def hall(
         counting: nothing runs by the clock, so that instructions can be counted.
         watchdog: whether the watchdog's thread runs; what it takes is row 12.
         factory: makes the agent.
+        recorder: keeps a record.
     """
     provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(0.1)), shutdown_on_exit=False)
     provider.add_span_processor(
@@ -127,6 +130,7 @@ async def hall(
                 settings,
                 tracer=OTelTracer(provider) if tracing else None,
                 log=lines if log else None,
+                recorder=recorder,
             ) as fleet:
                 spec = AgentSpec(capacity=10_000, task_types=("code_review",))
                 agent = await fleet.add("APEX", factory or Acting, spec=spec)

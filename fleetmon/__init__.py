@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         NotAcceptingError,
         NotRunningError,
         QueueFullError,
+        RecordError,
         RemoteError,
         RosterError,
         SpecError,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     )
     from fleetmon.events import Event, EventKind
     from fleetmon.policy.classify import Verdict
+    from fleetmon.record.reader import Recording
+    from fleetmon.record.recorder import Recorder
     from fleetmon.results import (
         Accepted,
         CommandResult,
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
         DeadLetter,
         FleetSnapshot,
         FleetWarning,
+        InterruptedTask,
         Warnings,
     )
     from fleetmon.spec import (
@@ -96,6 +100,7 @@ _HOMES = {
         "NotAcceptingError",
         "NotRunningError",
         "QueueFullError",
+        "RecordError",
         "RemoteError",
         "RosterError",
         "SpecError",
@@ -110,6 +115,8 @@ _HOMES = {
     ),
     "events": ("Event", "EventKind"),
     "policy.classify": ("Verdict",),
+    "record.reader": ("Recording",),
+    "record.recorder": ("Recorder",),
     "results": ("Accepted", "CommandResult", "LeftBehind", "NoOp", "Rejected", "ShutdownReport"),
     "roster": ("ELITE", "Roster", "RosterEntry", "load_roster"),
     "runtime.body": ("Body",),
@@ -128,6 +135,7 @@ _HOMES = {
         "DeadLetter",
         "FleetSnapshot",
         "FleetWarning",
+        "InterruptedTask",
         "Warnings",
     ),
     "spec": (
@@ -175,6 +183,7 @@ __all__ = [
     "HangLimits",
     "HealthPolicy",
     "Intensity",
+    "InterruptedTask",
     "JsonLog",
     "LeftBehind",
     "ListenError",
@@ -186,6 +195,9 @@ __all__ = [
     "Probing",
     "Quarantine",
     "QueueFullError",
+    "RecordError",
+    "Recorder",
+    "Recording",
     "Rejected",
     "RemoteError",
     "Restarts",

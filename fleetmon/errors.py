@@ -30,6 +30,19 @@ class SpecError(FleetmonError, ValueError):
         self.value = value
 
 
+class RecordError(FleetmonError):
+    """A record of a fleet that cannot be written or read.
+
+    Attributes:
+        path: of the file.
+    """
+
+    def __init__(self, message: str, *, path: object = "") -> None:
+        """Build the error; ``message`` is the whole sentence."""
+        super().__init__(message)
+        self.path = str(path)
+
+
 class RosterError(FleetmonError, ValueError):
     """A roster file that cannot be used: ``path:line: reason``."""
 

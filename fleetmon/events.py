@@ -56,6 +56,11 @@ class EventKind(StrEnum):
     FLEET_DRAINING = "fleet_draining"
     FLEET_STOPPED = "fleet_stopped"  # data: seconds, left_behind
     THREAD_LEAKED = "thread_leaked"
+    # the record
+    INTERRUPTED = "interrupted"  # an earlier life crashed; data: epoch, pid, at, tasks, pending
+    RECORD_FAILED = "record_failed"  # it cannot be written; told once; data: path, error
+    RECORD_RESUMED = "record_resumed"  # data: path, lost
+    PAYLOAD_NOT_KEPT = "payload_not_kept"  # told once for an agent; data: task_type, error
 
 
 class Event(NamedTuple):

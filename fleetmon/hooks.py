@@ -13,9 +13,11 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from fleetmon.events import Event
+    from fleetmon.events import Event, EventKind
+    from fleetmon.rows import AgentRow
+    from fleetmon.snapshot import InterruptedTask, RecorderReading, Warnings
 
 CURRENT: ContextVar[Any] = ContextVar("fleetmon_task", default=None)
 """The task that is worked on in this context, as the supervisor has it; ``None`` outside."""
@@ -40,6 +42,14 @@ def current_facts() -> dict[str, Any]:
     }
 
 
+class TypeLabel(Protocol):
+    """A task type as the metrics have it."""
+
+    @property
+    def task_type(self) -> str:
+        """The bounded label."""
+
+
 class TaskView(Protocol):
     """What a hook may read of a task, and the tracing fields that it owns.
 
@@ -51,6 +61,7 @@ class TaskView(Protocol):
         attempt: 1 for the first delivery.
         origin: OpenTelemetry context of the submitter, captured by :meth:`TaskTracer.capture` when
             the task crossed a mailbox; ``None`` when the current context is the right parent.
+        slot: the numbers of its type, with the bounded label.
         started_at: supervisor's clock in seconds.
         ended_at: the same, set before :meth:`TaskTracer.end`.
         outcome: index into :data:`fleetmon.numbers.OUTCOMES`, set before ``end``.
@@ -67,12 +78,17 @@ class TaskView(Protocol):
     task_type: str
     generation: int
     attempt: int
+    payload: Any
     origin: Any
     started_at: float
     ended_at: float
     outcome: int
     error_type: str
     error: BaseException | None
+
+    @property
+    def slot(self) -> TypeLabel:
+        """What knows the bounded label."""
 
     @property
     def parent(self) -> TaskView | None:
@@ -121,3 +137,96 @@ class TaskLog(EndObserver, Protocol):
 
     def event(self, event: Event) -> None:
         """Note a change of state."""
+
+
+class FleetView(Protocol):
+    """What a recorder may see of a fleet, from a thread of its own.
+
+    Attributes:
+        name: of the fleet.
+        epoch: tells two lives of a supervisor apart.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the fleet."""
+
+    @property
+    def epoch(self) -> str:
+        """What tells two lives of a supervisor apart."""
+
+    @property
+    def seq(self) -> int:
+        """Number of the newest event."""
+
+    def now(self) -> float:
+        """Return the supervisor's clock, seconds."""
+
+    def wall(self) -> float:
+        """Return seconds since the epoch."""
+
+    def running(self) -> Sequence[TaskView]:
+        """Return the tasks that have begun and not ended."""
+
+    def look(self, *, whole: bool) -> Iterable[AgentRow]:
+        """Yield the rows of agents that may have changed since the last look, or of all."""
+
+    def gone(self) -> Sequence[str]:
+        """Return the agents that have gone since they were asked for last."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what there is to say about the whole fleet, as in a stream's ``fleet`` frame."""
+
+    def warnings(self) -> Warnings:
+        """Return what an operator should know."""
+
+    def restarts(self) -> Mapping[str, tuple[int, tuple[float, ...]]]:
+        """Return streak and times of lapses (supervisor's clock) of agents that have any."""
+
+    def publish(self, kind: EventKind, agent_id: str, data: Mapping[str, Any]) -> None:
+        """Publish an event."""
+
+
+class FleetRecorder(Protocol):
+    """Keeps a record of a fleet; :class:`fleetmon.Recorder` is one.
+
+    The hooks are called on the hot path and must neither block nor raise.
+    """
+
+    def start(self, fleet: FleetView) -> None:
+        """Begin; raises only where the host asked that nothing runs without a record."""
+
+    def close(self) -> None:
+        """Write what is left and end, bounded."""
+
+    def ended(self, task: TaskView) -> None:
+        """Note the end of a task."""
+
+    def event(self, event: Event) -> None:
+        """Note a change of state."""
+
+    def accepted(self, task: TaskView) -> None:
+        """Keep a task of an agent whose policy asks for another delivery after a crash."""
+
+    def reading(self) -> RecorderReading:
+        """Return the recorder's own numbers."""
+
+    def interrupted(self) -> tuple[InterruptedTask, ...]:
+        """Return the tasks that earlier lives have left."""
+
+    def restarts_of(self, agent_id: str) -> tuple[int, tuple[float, ...]] | None:
+        """Return streak and wall-clock times of lapses that an agent brings along; once."""
+
+    def claim(
+        self, agent_id: str, numbers: Mapping[InterruptedTask, int], limit: int
+    ) -> Mapping[InterruptedTask, Any]:
+        """Take pending tasks over for good, before they are delivered again; may block.
+
+        Args:
+            agent_id: whose they are.
+            numbers: new task numbers.
+            limit: deliveries; a task that has had as many is taken over as a dead letter.
+
+        Returns:
+            The payloads of those that could be taken over.
+        """

@@ -290,6 +290,12 @@ class AgentNumbers:
             self.redelivered += 1
             self.version += 1
 
+    def deliver_again(self) -> None:
+        """Count a redelivery of a task that an earlier life of the process had accepted."""
+        with self.lock:
+            self.redelivered += 1
+            self.version += 1
+
     def fail(self, error_type: str, exemplar: Exemplar | None = None) -> str:
         """Count a failure; returns the bounded type it was counted under."""
         with self.lock:

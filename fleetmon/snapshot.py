@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fleetmon.numbers import CANCELLED, DEAD_LETTERED, FAILED, SUCCEEDED, TIMED_OUT, NumbersReading
 
@@ -116,6 +116,16 @@ class AgentSnapshot(NamedTuple):
         return numbers.assigned == ended + numbers.queued + numbers.in_flight
 
 
+class RecorderReading(NamedTuple):
+    """Numbers about the recorder, for the ``fleetmon_recorder_*`` families."""
+
+    up: bool  # the record is being written
+    commits: int
+    errors: int
+    drops: dict[str, int]  # by kind: tasks, events, payloads
+    size: int  # bytes of the record
+
+
 class FleetReading(NamedTuple):
     """Numbers about the supervisor itself, for the ``fleetmon_*`` families."""
 
@@ -133,6 +143,7 @@ class FleetReading(NamedTuple):
     shared_cause_open: bool
     log_drops: Mapping[str, int] = MappingProxyType({})  # lines lost, by kind
     span_drops: Mapping[str, int] = MappingProxyType({})  # spans lost, by cause
+    recorder: RecorderReading | None = None  # without one
 
 
 class FleetSnapshot(NamedTuple):
@@ -191,3 +202,33 @@ class DeadLetter(NamedTuple):
     attempts: int
     reason: str
     at: float  # wall clock, seconds
+
+
+class InterruptedTask(NamedTuple):
+    """A task of an earlier life of the process, of which the record does not know the end.
+
+    It had been accepted, and had not ended at the record's newest commit, which is at most a second
+    older than the crash.
+
+    Attributes:
+        task_id: its number in that life.
+        agent_id: whose work it was.
+        task_type: bounded label.
+        attempt: 1 for the first delivery.
+        generation: incarnation that worked on it; 0 while it waited.
+        since: when it began, or was accepted if it waited; wall clock, seconds.
+        waiting: it had not begun.
+        epoch: of the life that it belonged to.
+        fate: ``uncertain``; ``pending``: delivered again once its agent is added; ``redelivered``;
+            ``dead_lettered``: it had gone down with its process too often.
+    """
+
+    task_id: int
+    agent_id: str
+    task_type: str
+    attempt: int
+    generation: int
+    since: float
+    waiting: bool
+    epoch: str
+    fate: Literal["uncertain", "pending", "redelivered", "dead_lettered"]

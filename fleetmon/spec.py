@@ -170,6 +170,10 @@ class AgentSpec(Part):
     """A task that went down with its agent this often goes to the dead letters."""
     at_least_once: bool = False
     """Hand a task out again although its abandoned attempt may still be at work."""
+    after_crash: Literal["report", "redeliver"] = "report"
+    """What becomes of accepted tasks when the whole process crashes, with a recorder: they are
+    reported as interrupted, or delivered once more when the agent is added in the next life of the
+    process. That takes payloads that pickle, which are then kept in the record."""
     on_start_failure: Literal["raise", "recover"] = "raise"
     """What :meth:`Supervisor.add` does when the first start fails."""
     backoff: Backoff = Backoff()

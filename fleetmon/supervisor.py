@@ -15,6 +15,7 @@ from fleetmon.policy.transitions import Actual, Command
 from fleetmon.results import Accepted, CommandResult, ShutdownReport
 from fleetmon.runtime import commands, shutdown
 from fleetmon.runtime.fleet import DECLARED, OBSERVED, OWNED, Fleet, default_clock
+from fleetmon.runtime.handover import hand_over
 from fleetmon.runtime.outlook import Outlook
 from fleetmon.runtime.scan import scan
 from fleetmon.runtime.watchdog import Watchdog
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
     from fleetmon.agent import How
     from fleetmon.background import BackgroundSupervisor
     from fleetmon.control.server import ControlServer
-    from fleetmon.hooks import EndObserver, TaskLog, TaskTracer
+    from fleetmon.hooks import EndObserver, FleetRecorder, TaskLog, TaskTracer
     from fleetmon.policy.classify import Verdict
     from fleetmon.roster import Roster
     from fleetmon.runtime.bus import EventStream, Subscription
-    from fleetmon.snapshot import DeadLetter, FleetSnapshot, Warnings
+    from fleetmon.snapshot import DeadLetter, FleetSnapshot, InterruptedTask, Warnings
     from fleetmon.telemetry.app import ASGIApp
     from fleetmon.telemetry.collector import FleetCollector
     from fleetmon.telemetry.server import MetricsServer
@@ -75,6 +76,7 @@ class Supervisor:
         registry: CollectorRegistry | None = None,
         tracer: TaskTracer | None = None,
         log: TaskLog | None = None,
+        recorder: FleetRecorder | None = None,
     ) -> None:
         """Make a supervisor that has started nothing.
 
@@ -86,6 +88,7 @@ class Supervisor:
             registry: further collectors to serve on ``/metrics``; ours is not registered on it.
             tracer: turns tasks into spans.
             log: turns ends of tasks and events into log lines.
+            recorder: keeps a record on disk; see :class:`fleetmon.Recorder`.
         """
         self.settings = settings or SupervisorSettings()
         monotonic, wall = default_clock() if clock is None else (clock.monotonic, clock.time)
@@ -99,8 +102,11 @@ class Supervisor:
         )
         self._fleet.tracer = tracer
         self._fleet.observers.use_log(log)
-        self._fleet.bus.hooks = tuple(h.event for h in (tracer, log) if h is not None)
         self._outlook = Outlook(self._fleet)
+        self._fleet.bus.hooks = tuple(h.event for h in (tracer, log, recorder) if h is not None)
+        self._fleet.recorder = recorder
+        if recorder is not None:
+            self._fleet.observers.join(recorder)
         self._registry = registry
         self._watchdog: Watchdog | None = None
         self._server: MetricsServer | None = None
@@ -117,6 +123,7 @@ class Supervisor:
         Raises:
             ListenError: the metrics address cannot be had; nothing is left running then.
             ControlError: nor is anything when the control plane has no place for its socket.
+            RecordError: nor when a recorder that is ``required`` cannot write.
         """
         fleet = self._fleet
         if self.settings.metrics.listen is not None:
@@ -127,6 +134,8 @@ class Supervisor:
             self._server = server
         if self.settings.control.enabled:
             self._open_control()
+        if fleet.recorder is not None:
+            self._open_record(fleet.recorder)
         fleet.open()
         if self.settings.watchdog.enabled and not self._virtual:
             self._watchdog = Watchdog(fleet)
@@ -134,6 +143,18 @@ class Supervisor:
         else:
             self._scan()
         return self
+
+    def _open_record(self, recorder: FleetRecorder) -> None:
+        from fleetmon.runtime.survey import Survey
+
+        try:
+            recorder.start(Survey(self._fleet, self.warnings))
+        except BaseException:
+            if self._server is not None:
+                self._server.close()
+            if self._control is not None:
+                self._control.close()
+            raise
 
     def _open_control(self) -> None:
         from fleetmon.control.server import ControlServer
@@ -219,6 +240,8 @@ class Supervisor:
         fleet.bus.close()
         if self._control is not None:
             self._control.close()  # after the bus: streams have been told that it is over
+        if fleet.recorder is not None:
+            await asyncio.to_thread(fleet.recorder.close)
         fleet.close()
         return report
 
@@ -285,6 +308,8 @@ class Supervisor:
         except BaseException:
             fleet.discard(core, forget=True)
             raise
+        if core.journal is not None:
+            await hand_over(core)
         return Agent(self, core)
 
     def attach(
@@ -495,6 +520,16 @@ class Supervisor:
     def dead_letters(self) -> tuple[DeadLetter, ...]:
         """Return the tasks that were given up, oldest first."""
         return tuple(self._fleet.dead_letters)
+
+    def interrupted(self) -> tuple[InterruptedTask, ...]:
+        """Return the tasks that a crash of the process has cut off; empty without a recorder.
+
+        Those that the latest crash left, and older ones that still wait for their agent. With
+        ``AgentSpec(after_crash="redeliver")`` they are delivered once more when their agent is
+        added; of the others nobody knows whether they did what they were to do.
+        """
+        recorder = self._fleet.recorder
+        return () if recorder is None else recorder.interrupted()
 
     async def retry_dead_letter(
         self, task_id: int, agent_id: str | None = None, *, actor: str = "", reason: str = ""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class RestartWindow:
@@ -39,6 +43,14 @@ class RestartWindow:
     def peek(self, now: float) -> int:
         """Return what :meth:`count` does and change nothing, from any thread."""
         return sum(now - at < self.period for at in tuple(self._times))
+
+    def times(self, now: float) -> tuple[float, ...]:
+        """Return when the lapses within the window happened, oldest first."""
+        return tuple(x for x in tuple(self._times) if now - x < self.period)
+
+    def restore(self, times: Iterable[float]) -> None:
+        """Count lapses of an earlier life, oldest first; older ones than the limit go first."""
+        self._times.extend(times)
 
     def clear(self) -> None:
         """Forget every lapse (an operator's reset)."""

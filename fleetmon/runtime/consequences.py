@@ -389,6 +389,24 @@ class Consequences:
         """Return the lapses that count against the intensity, from any thread."""
         return self._window.peek(now)
 
+    def restarts(self, now: float) -> tuple[int, tuple[float, ...]]:
+        """Return streak, and lapses within the intensity's window, for the record; any thread."""
+        return self.current_streak(now), self._window.times(now)
+
+    def bring_along(self, streak: int, lapses: tuple[float, ...]) -> None:
+        """Go on from what an earlier life of the process has recorded.
+
+        Args:
+            streak: lapses in a row.
+            lapses: wall-clock times. The time for which the process was down counts for the
+                window, but not as running; a wall clock that was set back makes nothing younger
+                than now.
+        """
+        core = self.core
+        now, wall = core.now(), core.fleet.wall()
+        self.streak = streak
+        self._window.restore(now - max(0.0, wall - at) for at in lapses)
+
     def attend(self) -> None:
         """Say whether ends of tasks and signs of life matter just now."""
         core = self.core

@@ -49,6 +49,7 @@ class AgentCore:
         generation: number of the present incarnation; 0 before the first.
         open: :attr:`accepting`, as of the latest change; the hot path looks at this alone.
         inflight: tasks that have begun and not ended, by id; written from any thread.
+        journal: keeps accepted tasks, where there is a recorder and the spec asks for that.
     """
 
     __slots__ = (
@@ -66,6 +67,7 @@ class AgentCore:
         "generation",
         "heartbeat_at",
         "inflight",
+        "journal",
         "last_end",
         "last_lapse",
         "machine",
@@ -137,6 +139,7 @@ class AgentCore:
     def set_spec(self, spec: AgentSpec) -> None:
         """Take over a spec, for a first or a later life under the same id."""
         self.spec = spec
+        self.journal = self.fleet.recorder if spec.after_crash == "redeliver" else None
         with self.numbers.lock:
             self.numbers.capacity = spec.capacity
             self.numbers.version += 1

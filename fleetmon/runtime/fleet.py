@@ -38,7 +38,7 @@ from fleetmon.snapshot import DeadLetter, FleetReading, FleetSnapshot
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fleetmon.hooks import EndObserver, TaskTracer
+    from fleetmon.hooks import EndObserver, FleetRecorder, TaskTracer
     from fleetmon.numbers import AgentNumbers
     from fleetmon.roster import Roster, RosterEntry
     from fleetmon.runtime.task import Task
@@ -80,6 +80,7 @@ class Fleet:
         self.tracer: TaskTracer | None = None
         self.log: EndObserver | None = None  # put together by the observers
         self.observers = Observers(self)
+        self.recorder: FleetRecorder | None = None
         self.recovery = RecoveryGate(self)
         self.groups = Groups(self)
         self.redeliveries = Budget(settings.restarts.redeliveries, 60.0)
@@ -422,8 +423,9 @@ class Fleet:
             self.dead_letter_count,
             len(self.recovery.active),
             self.recovery.control.state not in ("closed", "ramping"),
-            _dropped(self.log),
+            _dropped(self.observers.log),
             _dropped(self.tracer),
+            None if self.recorder is None else self.recorder.reading(),
         )
 
     def snapshot(self, *, agents: bool = True) -> FleetSnapshot:

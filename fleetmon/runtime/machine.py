@@ -125,6 +125,10 @@ class Machine(Consequences):
         self.fault = self.held = False
         self.streak = 0
         self.verified_at = None
+        recorder = self.core.fleet.recorder
+        before = None if recorder is None else recorder.restarts_of(self.core.agent_id)
+        if before is not None:
+            self.bring_along(*before)
         self.core.clear_condition("failing", *_FROM_PROGRESS)
         self.desired = _D_RUN
         self.actual = _STARTING

@@ -18,18 +18,19 @@ class Observers:
     """Puts together the one hook of the hot path.
 
     Attributes:
+        log: the host's, if there is one.
         others: those who joined beside the log; also told of tasks that never began.
     """
 
     def __init__(self, fleet: Fleet) -> None:
         """Begin with nobody."""
         self._fleet = fleet
-        self._log: TaskLog | None = None
+        self.log: TaskLog | None = None
         self.others: tuple[EndObserver, ...] = ()
 
     def use_log(self, log: TaskLog | None) -> None:
         """Take the host's log."""
-        self._log = log
+        self.log = log
         self._compose()
 
     def join(self, observer: EndObserver) -> None:
@@ -43,7 +44,7 @@ class Observers:
         self._compose()
 
     def _compose(self) -> None:
-        everyone = self.others if self._log is None else (self._log, *self.others)
+        everyone = self.others if self.log is None else (self.log, *self.others)
         if not everyone:
             self._fleet.log = None
         else:
@@ -56,6 +57,13 @@ class Observers:
                 observer.ended(task)
             except Exception:  # noqa: BLE001 - telling must never harm what it tells of
                 self._fleet.bus.hook_errors += 1
+
+    def accepted(self, task: Task) -> None:
+        """Have a task kept that is to be delivered again after a crash of the process."""
+        try:
+            task.core.journal.accepted(task)  # type: ignore[union-attr] # asked before the call
+        except Exception:  # noqa: BLE001 - telling must never harm what it tells of
+            self._fleet.bus.hook_errors += 1
 
 
 class Several:

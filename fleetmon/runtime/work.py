@@ -94,6 +94,8 @@ class Work:
             and not incarnation.ending
         ):
             self._start(task, incarnation, queued=False)  # type: ignore[arg-type]
+            if core.journal is not None:
+                core.fleet.observers.accepted(task)
             return
         if core.mode == "observed":
             msg = (
@@ -110,6 +112,8 @@ class Work:
             task.capture(core.fleet.tracer)
         task.progress_at = core.now() - core.fleet.blocked_total  # waiting since, in live time
         self._append(task)
+        if core.journal is not None:
+            core.fleet.observers.accepted(task)
         if self.pullers:
             pull.feed(self)
 
@@ -123,6 +127,10 @@ class Work:
             if future.done() and not future.cancelled():
                 self._make_room()  # the room that was meant for this one goes to the next
             raise
+
+    def put_last(self, task: Task) -> None:
+        """Let a task wait that was accepted in an earlier life, after all others."""
+        self._append(task)
 
     def put_back(self, task: Task) -> None:
         """Let an accepted task wait again, before all others."""

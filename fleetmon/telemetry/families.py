@@ -279,6 +279,22 @@ FLEET_FAMILIES = (
         "Spans lost: the queue was full, the export failed, the collector rejected them, or the "
         "shutdown was too short.",
     ),
+    Family(
+        "fleetmon_recorder_up",
+        "gauge",
+        (),
+        "1 while the record of the fleet is being written, 0 while it cannot be; absent without "
+        "a recorder.",
+    ),
+    Family("fleetmon_recorder_commits_total", "counter", (), "Commits to the record."),
+    Family("fleetmon_recorder_errors_total", "counter", (), "Times that the record took nothing."),
+    Family(
+        "fleetmon_recorder_drops_total",
+        "counter",
+        ("kind",),
+        "What the record lacks, by kind: ends of tasks, events, payloads.",
+    ),
+    Family("fleetmon_recorder_bytes", "gauge", (), "Size of the record on disk, in bytes."),
 )
 """The ``fleetmon_*`` families, about the supervisor itself."""
 
@@ -293,7 +309,8 @@ def fleet_rows(
     reading: FleetReading,
 ) -> Iterator[tuple[Family, list[tuple[tuple[str, ...], float]]]]:
     """Yield each of :data:`FLEET_FAMILIES` with its (label values, value) rows."""
-    values: tuple[float | Mapping[str, float], ...] = (
+    recorder = reading.recorder
+    values: tuple[float | Mapping[str, float] | None, ...] = (
         1,
         reading.loop_lag_seconds,
         reading.loop_lag_max_seconds,
@@ -309,10 +326,17 @@ def fleet_rows(
         reading.shared_cause_open,
         {**_NO_LOG_DROPS, **reading.log_drops},
         {**_NO_SPAN_DROPS, **reading.span_drops},
+        *(
+            (None,) * 5
+            if recorder is None
+            else (recorder.up, recorder.commits, recorder.errors, recorder.drops, recorder.size)
+        ),
     )
     for family, value in zip(FLEET_FAMILIES, values, strict=True):
         if family.name == "fleetmon_build_info":
             yield family, [((platform.python_version(), __version__), 1)]
+        elif value is None:
+            yield family, []
         elif isinstance(value, (int, float)):
             yield family, [((), value)]
         else:
