@@ -2,75 +2,110 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fleetmon.cli import _operate as operate
+from fleetmon.cli import _fleet as fleet
+from fleetmon.cli import _out as out
+from fleetmon.cli import _words as words
 
 if TYPE_CHECKING:
     import argparse
-
-    from fleetmon.control.protocol import AgentShape
+    from collections.abc import Iterator, Mapping
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    operate.where(parser)
-    parser.add_argument("name", metavar="NAME", help="id or alias")
+    parser.add_argument("name", metavar="NAME", help="id, alias or number")
+    fleet.where(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print it; returns the exit code."""
-    return operate.answered("agent", lambda: _agent(arguments))
+    return fleet.answered("agent", lambda: _agent(arguments))
 
 
 def _agent(arguments: argparse.Namespace) -> int:
-    agent = operate.connect(arguments).agent(arguments.name)
-    if arguments.json:
-        operate.say_json(agent)
-    else:
-        operate.say(*_lines(agent))
-    return operate.DONE
+    agent = fleet.connect(arguments).agent(arguments.name)
+    if arguments.json or arguments.jsonl:
+        out.say_json(agent)
+        return fleet.DONE
+    style = out.Style(wanted=not arguments.no_color)
+    out.say(style(out.clean(agent["agent_id"]), "bold"))
+    out.say(*(f"  {style(f'{name:<12}', 'dim')}  {text}".rstrip() for name, text in _rows(agent)))
+    return fleet.DONE
 
 
-def _lines(agent: AgentShape) -> list[str]:
-    clean = operate.clean
+def _rows(agent: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    clean = out.clean
     retry = agent["retry_in"]
-    rows = [
-        ("state", agent["lifecycle"] + ("" if retry is None else f", next try in {retry:.1f} s")),
-        ("health", operate.HEALTH[agent["health"]]),
-        ("wanted", agent["desired"]),
-        ("kind", f"{agent['mode']}, executor {agent['executor']}"),
-        ("tier", "-" if agent["tier"] is None else f"{agent['tier']} ({clean(agent['field'])})"),
-        ("generation", f"{agent['generation']}, {agent['restarts']} restarts"),
-        (
-            "work",
-            (
-                f"{agent['in_flight']} of {agent['capacity']} at once, {agent['queued']} waiting "
-                f"(room for {agent['queue_limit']}), {agent['utilization']:.0%} used"
-            ),
-        ),
-        (
-            "tasks",
-            (
-                f"{agent['assigned']} accepted: {agent['succeeded']} succeeded, "
-                f"{agent['failed']} failed, {agent['timed_out']} timed out, "
-                f"{agent['cancelled']} cancelled, {agent['dead_lettered']} dead letters"
-            ),
-        ),
-    ]
-    rows.extend(("failures", f"{n} {clean(kind)}") for kind, n in agent["failures"].items() if n)
-    rows.extend(
-        ("running", f"{clean(t['task_type'])} for {t['seconds']:.1f} s {clean(t['note'])}".rstrip())
-        for t in agent["tasks"]
+    yield (
+        "state",
+        agent["lifecycle"]
+        + ("" if retry is None else f", next try in {words.duration(retry)}")
+        + ("" if agent["accepting"] else ", takes no tasks"),
     )
-    rows.extend(
-        ("warning", f"{c['name']} for {c['seconds']:.1f} s: {clean(c['reason'])}")
-        for c in agent["conditions"]
+    yield "health", words.HEALTH[agent["health"]]
+    yield "wanted", agent["desired"]
+    yield "kind", f"{agent['mode']}, executor {agent['executor']}"
+    if agent["tier"] is not None:
+        yield "tier", f"{agent['tier']} ({clean(agent['field'])})"
+    lapses = agent["streak"]
+    yield (
+        "life",
+        f"generation {agent['generation']}, {agent['restarts']} restarts"
+        + (f", {lapses} lapses in a row" if lapses else ""),
     )
+    yield (
+        "work",
+        (
+            f"{agent['in_flight']} of {agent['capacity']} at once, {agent['queued']} waiting "
+            f"(room for {agent['queue_limit']}), {agent['utilization']:.0%} used"
+        ),
+    )
+    yield (
+        "tasks",
+        (
+            f"{agent['assigned']} accepted: {agent['succeeded']} succeeded, "
+            f"{agent['failed']} failed, {agent['timed_out']} timed out, {agent['cancelled']} cancelled, "
+            f"{agent['dead_lettered']} dead letters"
+        ),
+    )
+    if agent.get("p50") is not None:
+        yield (
+            "durations",
+            f"{words.latency(agent['p50'])} median, {words.latency(agent['p95'])} p95",
+        )
+    for kind, count in agent["failures"].items():
+        if count:
+            yield "failures", f"{count} {clean(kind)}"
+    for task in agent["tasks"]:
+        note = f": {clean(task['note'])}" if task["note"] else ""
+        time = words.duration(task["seconds"])
+        yield "running", f"task {task['task_id']} ({clean(task['task_type'])}) for {time}{note}"
+    for found in agent["conditions"]:
+        time = words.duration(found["seconds"])
+        yield "condition", f"{found['name']} for {time}: {clean(found['reason'])}"
+    yield from _past(agent)
+
+
+def _past(agent: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    clean = out.clean
     lapse = agent["last_lapse"]
     if lapse is not None:
-        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(lapse["at"]))
         what = ": ".join(clean(x) for x in (lapse["reason"], lapse["error"]) if x)
-        rows.append(("last lapse", f"{at}, generation {lapse['generation']}: {what}"))
-    return [clean(agent["agent_id"]), *(f"  {name:<10}  {text}" for name, text in rows)]
+        yield "last lapse", f"{words.moment(lapse['at'])}, generation {lapse['generation']}: {what}"
+    for task in agent.get("recent_tasks", ()):
+        yield "recent", _recent(task)
+    for failure in agent.get("failures_recent", ()):
+        yield "failed", _recent(failure)
+    for line in agent.get("policy", ()):
+        yield "policy", clean(line)
+    for event in agent.get("history", ()):
+        yield "history", words.event(event, who=False)
+
+
+def _recent(task: Mapping[str, Any]) -> str:
+    told = " ".join(
+        f"{key}={value}" for key, value in task.items() if key != "at" and value not in ("", None)
+    )
+    return out.clean(f"{words.clock(task['at'])} {told}" if "at" in task else told)

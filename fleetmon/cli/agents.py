@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fleetmon.cli import _operate as operate
+from fleetmon.cli import _fleet as fleet
+from fleetmon.cli import _out as out
+from fleetmon.cli import _pick as pick
+from fleetmon.cli import _words as words
 from fleetmon.control.protocol import SCHEMA
 
 if TYPE_CHECKING:
@@ -13,21 +16,27 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    operate.where(parser)
-    parser.add_argument("--tier", type=int, metavar="N", help="of this tier only")
-    parser.add_argument("--failed", action="store_true", help="failed and quarantined ones only")
+    pick.selectors(parser, every=False)
+    parser.add_argument("--names", dest="bare", action="store_true", help="their ids and no more")
+    fleet.where(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print them; returns the exit code."""
-    return operate.answered("agents", lambda: _agents(arguments))
+    return fleet.answered("agents", lambda: _agents(arguments))
 
 
 def _agents(arguments: argparse.Namespace) -> int:
-    snapshot = operate.connect(arguments).snapshot()
-    agents = operate.selected(snapshot["agents"], tier=arguments.tier, failed=arguments.failed)
-    if arguments.json:
-        operate.say_json({"schema": SCHEMA, "agents": agents})
+    client = fleet.connect(arguments)
+    found = pick.chosen(client, client.snapshot(), arguments)
+    agents = pick.matching(found.values(), arguments)
+    if arguments.jsonl:
+        for agent in agents:
+            out.say_json({"schema": SCHEMA, **agent})
+    elif arguments.json:
+        out.say_json({"schema": SCHEMA, "agents": agents})
+    elif arguments.bare:
+        out.say(*(out.clean(agent["agent_id"]) for agent in agents))
     else:
-        operate.say(*operate.table(agents))
-    return operate.DONE
+        out.say(*words.agent_table(agents, out.Style(wanted=not arguments.no_color)))
+    return fleet.DONE

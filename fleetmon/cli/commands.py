@@ -12,13 +12,17 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from fleetmon.cli import _operate as operate
+from fleetmon.cli import _fleet as fleet
+from fleetmon.cli import _out as out
+from fleetmon.cli import _pick as pick
 from fleetmon.control.client import order
 from fleetmon.control.protocol import SCHEMA, RequestError
 
 if TYPE_CHECKING:
     from fleetmon.control.client import Client, Order
     from fleetmon.control.protocol import AgentShape, AnswerShape
+
+    Answer = AnswerShape | dict[str, Any]
 
 _TIMEOUT = 30.0
 _MARGIN = 2.0  # seconds in which the fleet's own word that time is up may still arrive
@@ -27,129 +31,158 @@ _FIRST = 0.05  # seconds for each of many commands before the next one is sent
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    operate.where(parser)
-    parser.add_argument("names", metavar="NAME", nargs="*", help="agents by id or alias")
-    parser.add_argument("--tier", type=int, metavar="N", help="all agents of this tier")
-    parser.add_argument("--failed", action="store_true", help="all failed and quarantined agents")
-    parser.add_argument("--all", action="store_true", help="all agents")
+    pick.selectors(parser, every=True)
     parser.add_argument("--reason", default="", help="for the audit trail")
-    parser.add_argument("--wait", action="store_true", help="until it has come about")
+    parser.add_argument(
+        "--wait", action="store_true", help="until it has come about, as a verified recovery"
+    )
     parser.add_argument(
         "--timeout", type=_seconds, default=_TIMEOUT, metavar="SECONDS", help="default: 30"
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--dry-run", action="store_true", help="say what would be touched only")
+    fleet.where(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out; returns the exit code."""
     name = arguments.command
-    if bool(arguments.names) == bool(
-        arguments.all or arguments.failed or arguments.tier is not None
-    ):
-        operate.complain(name, "name agents, or select them with --tier, --failed or --all")
-        return operate.USAGE
-    return operate.answered(name, lambda: _command(name, arguments))
+    confusion = pick.confusion(arguments)
+    if confusion:
+        out.complain(name, confusion)
+        return fleet.USAGE
+    return fleet.answered(name, lambda: _command(name, arguments))
 
 
 def _command(name: str, arguments: argparse.Namespace) -> int:
-    client = operate.connect(arguments)
+    client = fleet.connect(arguments)
     snapshot = client.snapshot()
-    agents: dict[str, AgentShape] = {}
-    if arguments.names:
-        for given in arguments.names:
-            agent = client.agent(given)
-            agents[agent["agent_id"]] = agent
-    else:
-        there = [a for a in snapshot["agents"] if a["mode"] != "declared"]
-        picked = operate.selected(there, tier=arguments.tier, failed=arguments.failed)
-        agents = {a["agent_id"]: a for a in picked}
-    fleet = operate.clean(snapshot["name"])
+    agents = pick.chosen(client, snapshot, arguments)
+    whose = out.clean(snapshot["name"])
     if not agents:
-        operate.complain(name, f"no agent of {fleet!r} is selected; nothing to do")
-        return operate.DONE
-    if arguments.dry_run:
+        out.complain(name, f"no agent of {whose!r} is selected; nothing to do")
         if arguments.json:
-            operate.say_json({"schema": SCHEMA, "command": name, "would_touch": list(agents)})
+            out.say_json({"schema": SCHEMA, "answers": []})
+        return fleet.DONE
+    if arguments.dry_run:
+        if arguments.json or arguments.jsonl:
+            out.say_json({"schema": SCHEMA, "command": name, "would_touch": list(agents)})
         else:
-            operate.say(*_list(name, fleet, agents), "dry run: nothing was done")
-        return operate.DONE
-    if not arguments.yes and not _agreed(name, fleet, agents):
-        return operate.USAGE if not sys.stdin.isatty() else operate.FAILED
+            out.say(*_list(name, whose, agents), "dry run: nothing was done")
+        return fleet.DONE
+    if not arguments.yes:
+        if not sys.stdin.isatty():
+            out.complain(name, "nobody can be asked here; add --yes, or --dry-run to look first")
+            return fleet.USAGE
+        if not _agreed(name, whose, agents):
+            return fleet.FAILED
     orders = [
         order(
             name,
             agent_id,
             epoch=snapshot["epoch"],
-            actor=_actor(),
+            actor=actor(),
             reason=arguments.reason,
             wait=arguments.wait,
             timeout=arguments.timeout if arguments.wait else None,
         )
         for agent_id in agents
     ]
-    return _carry_out(client, orders, arguments)
+    return _Work(client, arguments, len(orders)).carry_out(orders)
 
 
-def _list(name: str, fleet: str, agents: dict[str, AgentShape]) -> list[str]:
+def _list(name: str, whose: str, agents: dict[str, AgentShape]) -> list[str]:
     count = f"{len(agents)} agent{'s' if len(agents) > 1 else ''}"
     return [
-        f"{name} {count} of {fleet}:",
-        *(f"  {operate.clean(k)} ({a['lifecycle']})" for k, a in agents.items()),
+        f"{name} {count} of {whose}:",
+        *(
+            f"  {out.clean(k)} ({a['lifecycle']}{_busy(a['in_flight'], a['queued'])})"
+            for k, a in agents.items()
+        ),
     ]
 
 
-def _agreed(name: str, fleet: str, agents: dict[str, AgentShape]) -> bool:
-    if not sys.stdin.isatty():
-        operate.complain(name, "nobody can be asked here; add --yes, or --dry-run to look first")
-        return False
-    sys.stderr.write("\n".join(_list(name, fleet, agents)) + "\nGo on? [y/N] ")
+def _busy(in_flight: int, queued: int) -> str:
+    told = [f"{n} {word}" for n, word in ((in_flight, "in flight"), (queued, "waiting")) if n]
+    return f", {' and '.join(told)}" if told else ""
+
+
+def _agreed(name: str, whose: str, agents: dict[str, AgentShape]) -> bool:
+    sys.stderr.write("\n".join(_list(name, whose, agents)) + "\nGo on? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() in {"y", "yes"}:
         return True
-    operate.complain(name, "nothing was done")
+    out.complain(name, "nothing was done")
     return False
 
 
-def _carry_out(client: Client, orders: list[Order], arguments: argparse.Namespace) -> int:
-    answers: dict[str, AnswerShape | dict[str, Any]] = {}
-    until = time.monotonic() + arguments.timeout + (_MARGIN if arguments.wait else 0)
-    worst = operate.DONE
-    waits: dict[str, str] = {}
+class _Work:
+    """Sends orders and stays until they are answered, telling how far it is."""
 
-    def waiting(answer: AnswerShape) -> None:
-        if waits.get(answer["agent_id"]) is None:
-            waits[answer["agent_id"]] = answer["reason"]
-            text = f"{answer['agent_id']}: waits: {answer['reason']}"
-            operate.complain(arguments.command, text)
+    def __init__(self, client: Client, arguments: argparse.Namespace, count: int) -> None:
+        self._client = client
+        self._arguments = arguments
+        self._count = count
+        self._answers: dict[str, Answer] = {}
+        self._waits: dict[str, str] = {}
+        self._line = ""  # what stands on the terminal's last line
 
-    if len(orders) > 1:  # all on their way before the first is waited for
-        orders = [one for one in orders if not _settled(client, one, answers)]
-    for one in orders:
+    def carry_out(self, orders: list[Order]) -> int:
+        arguments = self._arguments
+        until = time.monotonic() + arguments.timeout + (_MARGIN if arguments.wait else 0)
+        if len(orders) > 1:  # all on their way before the first is waited for
+            orders = [one for one in orders if not self._settled(one)]
+        for one in orders:
+            try:
+                left = max(0.0, until - time.monotonic())
+                answer = self._client.command(one, limit=left, waiting=self._waiting)
+            except RequestError as error:
+                answer = _trouble(one, error)  # type: ignore[assignment] # told as an answer
+            self._told(one, answer)
+        self._progress("")
+        if arguments.json and not arguments.jsonl:
+            out.say_json({"schema": SCHEMA, "answers": list(self._answers.values())})
+        return max(_code(a, waited=arguments.wait) for a in self._answers.values())
+
+    def _settled(self, one: Order) -> bool:
         try:
-            left = max(0.0, until - time.monotonic())
-            answers[one.agent_id] = client.command(one, limit=left, waiting=waiting)
+            answer = self._client.send(one, hold=_FIRST)
         except RequestError as error:
-            answers[one.agent_id] = _trouble(one, error)
-    for answer in answers.values():
-        worst = max(worst, _code(answer, waited=arguments.wait))
-    if arguments.json:
-        operate.say_json({"schema": SCHEMA, "answers": list(answers.values())})
-    else:
-        operate.say(*(_words(answer) for answer in answers.values()))
-    return worst
-
-
-def _settled(client: Client, one: Order, answers: dict[str, AnswerShape | dict[str, Any]]) -> bool:
-    try:
-        answer = client.send(one, hold=_FIRST)
-    except RequestError as error:
-        answers[one.agent_id] = _trouble(one, error)
+            self._told(one, _trouble(one, error))
+            return True
+        if answer["result"] == "pending":
+            return False
+        self._told(one, answer)
         return True
-    if answer["result"] == "pending":
-        return False
-    answers[one.agent_id] = answer
-    return True
+
+    def _told(self, one: Order, answer: Answer) -> None:
+        self._answers[one.agent_id] = answer
+        self._progress("")
+        if self._arguments.jsonl:
+            out.say_json(answer)
+        elif not self._arguments.json:
+            out.say(_words(answer))
+        if len(self._answers) < self._count:
+            self._progress(f"{len(self._answers)} of {self._count} done")
+
+    def _waiting(self, answer: AnswerShape) -> None:
+        who, why = answer["agent_id"], answer["reason"]
+        if sys.stderr.isatty():
+            done = f"{len(self._answers)} of {self._count} done; " if self._count > 1 else ""
+            self._progress(f"{done}{who} ({answer['state']}): {why}")
+        elif who not in self._waits:
+            out.complain(self._arguments.command, f"{who}: waits: {why}")
+        self._waits[who] = why
+
+    def _progress(self, text: str) -> None:
+        # one line that is written over, on a terminal only
+        if not sys.stderr.isatty():
+            return
+        if self._line or text:
+            width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
+            sys.stderr.write(f"\r\x1b[K{out.clean(text)[:width]}")
+            sys.stderr.flush()
+        self._line = text
 
 
 def _trouble(one: Order, error: RequestError) -> dict[str, Any]:
@@ -161,22 +194,22 @@ def _trouble(one: Order, error: RequestError) -> dict[str, Any]:
         "state": "",
         "settled": None,
         "reason": str(error),
-        "exit_code": operate.code_of(error),
+        "exit_code": fleet.code_of(error),
     }
 
 
-def _code(answer: AnswerShape | dict[str, Any], *, waited: bool) -> int:
+def _code(answer: Answer, *, waited: bool) -> int:
     result = answer["result"]
     if result == "error":
         return int(answer["exit_code"])  # type: ignore[typeddict-item] # one of _trouble's
     if result == "rejected":
-        return operate.REFUSED
+        return fleet.REFUSED
     if result == "pending" or (waited and answer["settled"] is False):
-        return operate.FAILED
-    return operate.DONE
+        return fleet.FAILED
+    return fleet.DONE
 
 
-def _words(answer: AnswerShape | dict[str, Any]) -> str:
+def _words(answer: Answer) -> str:
     result = answer["result"]
     who = f"{answer['agent_id']}: {answer['command']}"
     if result == "accepted":
@@ -185,13 +218,14 @@ def _words(answer: AnswerShape | dict[str, Any]) -> str:
     elif result == "noop":
         text = f"{who}: nothing to do: {answer['reason']}"
     elif result == "pending":
-        text = f"{who} waits: {answer['reason']}"
+        text = f"{who} still waits and goes on: {answer['reason']}"
     else:
         text = f"{who} refused: {answer['reason']}"
-    return operate.clean(text)
+    return out.clean(text)
 
 
-def _actor() -> str:
+def actor() -> str:
+    """Return who sits at this terminal, for the audit trail."""
     import pwd
 
     try:

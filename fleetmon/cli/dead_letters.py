@@ -1,11 +1,12 @@
-"""``fleetmon dead-letters``: the tasks that were given up, oldest first."""
+"""``fleetmon dead-letters``: the tasks that were given up, oldest first, and another try."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fleetmon.cli import _operate as operate
+from fleetmon.cli import _fleet as fleet
+from fleetmon.cli import _out as out
+from fleetmon.cli import _words as words
 from fleetmon.control.protocol import SCHEMA
 
 if TYPE_CHECKING:
@@ -14,28 +15,29 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    operate.where(parser)
+    fleet.where(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print them; returns the exit code."""
-    return operate.answered("dead-letters", lambda: _dead_letters(arguments))
+    return fleet.answered("dead-letters", lambda: _list(arguments))
 
 
-def _dead_letters(arguments: argparse.Namespace) -> int:
-    letters = operate.connect(arguments).dead_letters()
-    if arguments.json:
-        operate.say_json({"schema": SCHEMA, "dead_letters": letters})
-        return operate.DONE
-    for letter in letters:
-        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(letter["at"]))
-        operate.say(
-            operate.clean(
-                f"{letter['task_id']:>6} {at} {letter['agent_id']:<12} {letter['task_type']}: "
-                f"{letter['reason']} ({letter['attempts']} attempts) {letter['payload']}"
-                f"{' [cut]' if letter['payload_cut'] else ''}"
-            )
-        )
-    if not letters:
-        operate.say("no dead letters")
-    return operate.DONE
+def _list(arguments: argparse.Namespace) -> int:
+    letters = fleet.connect(arguments).dead_letters()
+    if arguments.jsonl:
+        for letter in letters:
+            out.say_json({"schema": SCHEMA, **letter})
+    elif arguments.json:
+        out.say_json({"schema": SCHEMA, "dead_letters": letters})
+    else:
+        out.say(*(_words(letter) for letter in letters) if letters else ("no dead letters",))
+    return fleet.DONE
+
+
+def _words(letter: dict[str, Any]) -> str:
+    return out.clean(
+        f"{letter['task_id']:>6} {words.moment(letter['at'])} {letter['agent_id']:<12} "
+        f"{letter['task_type']}: {letter['reason']} ({letter['attempts']} attempts) "
+        f"{letter['payload']}{' [cut]' if letter['payload_cut'] else ''}"
+    )

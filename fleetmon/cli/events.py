@@ -3,62 +3,108 @@
 from __future__ import annotations
 
 import argparse
-import json
-import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from fleetmon.cli import _operate as operate
-from fleetmon.control.protocol import SCHEMA
+from fleetmon.cli import _fleet as fleet
+from fleetmon.cli import _out as out
+from fleetmon.cli import _words as words
+from fleetmon.control.protocol import SCHEMA, NoFleetError, RequestError
 
 if TYPE_CHECKING:
-    from fleetmon.control.protocol import EventShape
+    from collections.abc import Iterator, Mapping
+
+    from fleetmon.control.client import Client
+
+_AGAIN = 10  # times that a lost connection is tried again, a second apart
+_DIGITS = 18
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    operate.where(parser)
-    parser.add_argument("--jsonl", action="store_true", help="one JSON object a line")
-    parser.add_argument("--since", type=_number, default=0, metavar="SEQ", help="after this event")
+    parser.add_argument("--agent", metavar="NAME", action="append", help="of this agent only")
+    parser.add_argument(
+        "--kind", metavar="KIND", action="append", help="of this kind only, such as lapsed"
+    )
+    parser.add_argument("--since", type=_number, metavar="SEQ", help="after this event")
+    parser.add_argument("--last", type=_number, metavar="N", help="the last N only")
     parser.add_argument("--watch", action="store_true", help="go on with what happens from now")
+    fleet.where(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print them; returns the exit code."""
-    return operate.answered("events", lambda: _events(arguments))
+    if arguments.last is not None and arguments.watch:
+        out.complain("events", "--last and --watch: give --since with --watch instead")
+        return fleet.USAGE
+    return fleet.answered("events", lambda: _events(arguments))
 
 
 def _events(arguments: argparse.Namespace) -> int:
-    whole: list[Any] = []
-    client = operate.connect(arguments)
-    for line in client.events(arguments.since, follow=arguments.watch):
-        if line["type"] not in {"event", "lost"}:
+    client = fleet.connect(arguments)
+    wanted = {client.agent(name)["agent_id"] for name in arguments.agent or ()}
+    kinds = set(arguments.kind or ())
+    kept: list[Mapping[str, Any]] = []
+    for line in _lines(client, arguments):
+        if line["type"] == "event":
+            if (wanted and line["agent_id"] not in wanted) or (kinds and line["kind"] not in kinds):
+                continue
+        elif line["type"] != "lost":
             continue
-        if arguments.jsonl or (arguments.json and arguments.watch):
-            operate.say_json({"schema": SCHEMA, **line})
-        elif arguments.json:
-            whole.append(line)
-        elif line["type"] == "event":
-            operate.say(_words(line))
+        if arguments.watch:
+            _print(line, arguments)
         else:
-            operate.say(f"... {cast('dict[str, Any]', line)['lost']} events are not kept any more")
-    if arguments.json and not arguments.jsonl and not arguments.watch:
-        operate.say_json({"schema": SCHEMA, "events": whole})
-    return operate.DONE
+            kept.append(line)
+    if arguments.last is not None:
+        kept = kept[len(kept) - min(len(kept), arguments.last) :]
+    if arguments.json and not arguments.watch and not arguments.jsonl:
+        out.say_json({"schema": SCHEMA, "events": kept})
+    elif not arguments.watch:
+        for line in kept:
+            _print(line, arguments)
+    return fleet.DONE
 
 
-def _words(event: EventShape) -> str:
-    at = time.strftime("%H:%M:%S", time.localtime(event["at"]))
-    data = " ".join(
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in event["data"].items()
-        if value not in ("", None) and key != "stack"
-    )
-    who = event["agent_id"] or "-"
-    return operate.clean(f"{event['seq']:>6} {at} {event['kind']:<18} {who:<12} {data}".rstrip())
+def _lines(client: Client, arguments: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
+    """Yield the lines of a stream, taken up again where a connection was lost."""
+    import time
+
+    since, epoch, lost = arguments.since or 0, None, 0
+    while True:
+        try:
+            for line in client.events(since, epoch=epoch, follow=arguments.watch):
+                lost = 0
+                told: Mapping[str, Any] = line
+                if told["type"] == "hello":
+                    if epoch not in (None, told["epoch"]):
+                        since = 0  # another life counts from one again
+                    epoch = told["epoch"]
+                elif told["type"] in {"event", "lost"}:
+                    since = told["seq"]
+                yield told
+        except (NoFleetError, RequestError) as error:
+            # before the first line, or without --watch, there is nothing to take up
+            if isinstance(error, RequestError) or not arguments.watch or epoch is None:
+                raise
+            lost += 1
+            if lost > _AGAIN:
+                raise
+            out.complain("events", f"{error}; trying again")
+            time.sleep(1.0)
+        else:
+            return
+
+
+def _print(line: Mapping[str, Any], arguments: argparse.Namespace) -> None:
+    if arguments.jsonl or arguments.json:
+        out.say_json({"schema": SCHEMA, **line})
+    elif line["type"] == "event":
+        out.say(words.event(line))
+    else:
+        out.say(f"... {line['lost']} events are not kept any more")
 
 
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 18:  # noqa: PLR2004
-        message = f"{text!r} is no sequence number; give the seq of an event"
+    if not text.isascii() or not text.isdecimal() or len(text) > _DIGITS:
+        message = f"{text!r} is no number; give a whole one, such as the seq of an event"
         raise argparse.ArgumentTypeError(message)
     return int(text)

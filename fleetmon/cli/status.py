@@ -2,45 +2,82 @@
 
 from __future__ import annotations
 
-import time
+import argparse
+import math
 from typing import TYPE_CHECKING
 
-from fleetmon.cli import _operate as operate
+from fleetmon.cli import _fleet as fleet
+from fleetmon.cli import _out as out
+from fleetmon.cli import _words as words
 
 if TYPE_CHECKING:
-    import argparse
+    from fleetmon.control.protocol import SnapshotShape
 
-_DEGRADED = 10  # exit codes of --check
-_EVERY = 2.0  # seconds
+DEGRADED = 10
+"""Exit code of ``--check`` for a degraded fleet; failed is one more."""
+
+_EVERY = 5.0
+_FASTEST, _SLOWEST = 0.2, 86_400.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    operate.where(parser)
     parser.add_argument(
         "--check", action="store_true", help="exit with 0 healthy, 10 degraded, 11 failed"
     )
-    parser.add_argument("--watch", action="store_true", help=f"again every {_EVERY:g} s")
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="go on: events and warnings as they come, and every few seconds what has changed",
+    )
+    parser.add_argument(
+        "--every",
+        type=_seconds,
+        default=_EVERY,
+        metavar="SECONDS",
+        help=f"with --watch: between two looks at the agents (default: {_EVERY:g})",
+    )
+    fleet.where(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print it; returns the exit code."""
-    return operate.answered("status", lambda: _status(arguments))
+    if arguments.watch:
+        if arguments.check:
+            out.complain("status", "--check answers once; leave out --watch")
+            return fleet.USAGE
+        from fleetmon.cli import _watch
+
+        return fleet.answered("status", lambda: _watch.watch(arguments))
+    return fleet.answered("status", lambda: _status(arguments))
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    client = operate.connect(arguments)
-    while True:
-        snapshot = client.snapshot()
-        if arguments.json:
-            operate.say_json(snapshot)
-        else:
-            operate.say(*operate.heading(snapshot), *operate.table(snapshot["agents"]))
-        if not arguments.watch:
-            break
-        time.sleep(_EVERY)
-        if not arguments.json:
-            operate.say("")
+    snapshot = fleet.connect(arguments).snapshot()
+    if arguments.json or arguments.jsonl:
+        out.say_json(snapshot)
+    else:
+        out.say(*_lines(snapshot, out.Style(wanted=not arguments.no_color)))
     if not arguments.check or not snapshot["health"]:
-        return operate.DONE
-    return _DEGRADED + snapshot["health"] - 1
+        return fleet.DONE
+    return DEGRADED + snapshot["health"] - 1
+
+
+def _lines(snapshot: SnapshotShape, style: out.Style) -> list[str]:
+    agents = snapshot["agents"]
+    return [
+        words.heading(snapshot, agents, style),
+        *words.alarms(snapshot, agents, snapshot["clock"], style),
+        *words.agent_table(agents, style),
+    ]
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not _FASTEST <= seconds <= _SLOWEST:
+        message = f"{text!r} is no interval; give seconds from {_FASTEST:g}, for example 5"
+        raise argparse.ArgumentTypeError(message)
+    return seconds

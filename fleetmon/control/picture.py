@@ -11,8 +11,11 @@ from fleetmon._version import __version__
 from fleetmon.control.protocol import PROTOCOL, SCHEMA
 from fleetmon.events import EventKind
 from fleetmon.results import Accepted
+from fleetmon.rows import quantile
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fleetmon.control.protocol import (
         AgentShape,
         AnswerShape,
@@ -58,6 +61,8 @@ def fleet_shape(
     blocked: BlockedShape | None,
     warnings: list[WarningShape],
     summaries: list[str],
+    *,
+    took: float,
 ) -> dict[str, Any]:
     """Return a :class:`~fleetmon.control.protocol.SnapshotShape` but for its agents."""
     return {
@@ -69,6 +74,8 @@ def fleet_shape(
         "pid": os.getpid(),
         "seq": snapshot.seq,
         "at": snapshot.at,
+        "clock": round(snapshot.monotonic, 3),
+        "took": round(took, 6),
         "phase": snapshot.phase,
         "health": health,
         "blocked": blocked,
@@ -81,10 +88,11 @@ def fleet_shape(
     }
 
 
-def agent_shape(agent: AgentSnapshot, now: float) -> AgentShape:
-    """Return one agent; ``now`` is the supervisor's clock."""
+def agent_shape(agent: AgentSnapshot, now: float, bounds: Sequence[float]) -> AgentShape:
+    """Return one agent; ``now`` is the supervisor's clock, ``bounds`` those of its histogram."""
     lapse = agent.last_lapse
     numbers = agent.numbers
+    counts = [sum(column) for column in zip(*(t.buckets for t in numbers.types), strict=True)]
     return {
         "agent_id": agent.agent_id,
         "number": agent.number,
@@ -128,6 +136,8 @@ def agent_shape(agent: AgentSnapshot, now: float) -> AgentShape:
         "timed_out": agent.timed_out,
         "dead_lettered": agent.dead_lettered,
         "failures": dict(numbers.failures),
+        "p50": quantile(0.5, bounds, counts),
+        "p95": quantile(0.95, bounds, counts),
         "restarts": numbers.restarts,
         "streak": agent.streak,
         "retry_in": None if agent.retry_in is None else round(agent.retry_in, 3),

@@ -71,7 +71,10 @@ class LapseShape(TypedDict):
 
 
 class AgentShape(TypedDict):
-    """One agent; ``health`` 0 healthy, 1 degraded, 2 failed; ``utilization`` a ratio 0 to 1."""
+    """One agent; ``health`` 0 healthy, 1 degraded, 2 failed; ``utilization`` a ratio 0 to 1.
+
+    ``p50`` and ``p95`` are durations of its tasks so far in seconds, ``None`` before the first.
+    """
 
     agent_id: str
     number: int | None
@@ -98,6 +101,8 @@ class AgentShape(TypedDict):
     timed_out: int
     dead_lettered: int
     failures: dict[str, int]
+    p50: float | None
+    p95: float | None
     restarts: int
     streak: int
     retry_in: float | None
@@ -168,7 +173,10 @@ class WarningShape(TypedDict):
 
 
 class SnapshotShape(TypedDict):
-    """The whole fleet, as ``GET /v1/snapshot`` gives it."""
+    """The whole fleet, as ``GET /v1/snapshot`` gives it.
+
+    ``clock`` is the supervisor's at ``at``; ``took`` how many seconds the server needed for it.
+    """
 
     schema: int
     protocol: int
@@ -178,6 +186,8 @@ class SnapshotShape(TypedDict):
     pid: int
     seq: int
     at: float
+    clock: float
+    took: float
     phase: str
     health: int
     blocked: BlockedShape | None

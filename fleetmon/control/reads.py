@@ -59,10 +59,12 @@ class Reads:
         # interpreter from the agents' own thread for a tenth of a second
         fleet = self._fleet
         health = 0
+        began = time.perf_counter()
+        bounds = fleet.settings.metrics.buckets
 
         def shape(agent: Any) -> bytes:
             nonlocal health
-            told = picture.agent_shape(agent.snapshot(), _now(fleet))
+            told = picture.agent_shape(agent.snapshot(), _now(fleet), bounds)
             if told["mode"] != "declared":
                 health = max(health, told["health"])
             return encode(told).encode()
@@ -72,7 +74,9 @@ class Reads:
             yield piece
         now = fleet.snapshot(agents=False)
         blocked = blocked_lately(fleet)
-        rest = encode(picture.fleet_shape(now, health, blocked, *self._hub.warnings()))
+        warnings = self._hub.warnings()
+        took = time.perf_counter() - began
+        rest = encode(picture.fleet_shape(now, health, blocked, *warnings, took=took))
         yield b"],%b\n" % rest[1:].encode()
 
     async def agent(self, request: Request) -> Response:
@@ -84,7 +88,7 @@ class Reads:
         events = [e for e in self._lately() if e.agent_id == agent_id]
         history = [e for e in events if e.kind in picture.HISTORY]
         shape: AgentDetailShape = {
-            **picture.agent_shape(agent.snapshot(), now),
+            **picture.agent_shape(agent.snapshot(), now, self._fleet.settings.metrics.buckets),
             "schema": SCHEMA,
             "clock": round(now, 3),
             "recent_tasks": recent.tasks(agent_id, _TASKS),

@@ -252,7 +252,7 @@ async def test_check_maps_health_to_exit_codes(hall, fleetmon):
                 break
     code, out, _ = await fleetmon("status --check")
     assert code == 10
-    assert "! LAME: suspect for" in out
+    assert "! LAME: hang for" in out
     release.set()
     await running
     down = AgentSpec(max_consecutive_failures=1, intensity=Intensity(max_restarts=0))
