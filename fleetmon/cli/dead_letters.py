@@ -35,7 +35,7 @@ def _list(arguments: argparse.Namespace) -> int:
     return fleet.DONE
 
 
-def _words(letter: dict[str, Any]) -> str:
+def _words(letter: Any) -> str:
     return out.clean(
         f"{letter['task_id']:>6} {words.moment(letter['at'])} {letter['agent_id']:<12} "
         f"{letter['task_type']}: {letter['reason']} ({letter['attempts']} attempts) "
