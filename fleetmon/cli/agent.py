@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping
 
+_OUTCOMES = {
+    "succeeded": "succeeded",
+    "failed": "failed",
+    "timed_out": "timed out",
+    "cancelled": "cancelled",
+    "dead_lettered": "dead letters",
+}
+
+_HISTORY = 20  # events
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
@@ -65,9 +75,8 @@ def _rows(agent: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield (
         "tasks",
         (
-            f"{agent['assigned']} accepted: {agent['succeeded']} succeeded, "
-            f"{agent['failed']} failed, {agent['timed_out']} timed out, {agent['cancelled']} cancelled, "
-            f"{agent['dead_lettered']} dead letters"
+            f"{agent['assigned']} accepted: "
+            + ", ".join(f"{agent[name]} {said}" for name, said in _OUTCOMES.items())
         ),
     )
     if agent.get("p50") is not None:
@@ -94,18 +103,22 @@ def _past(agent: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if lapse is not None:
         what = ": ".join(clean(x) for x in (lapse["reason"], lapse["error"]) if x)
         yield "last lapse", f"{words.moment(lapse['at'])}, generation {lapse['generation']}: {what}"
-    for task in agent.get("recent_tasks", ()):
-        yield "recent", _recent(task)
-    for failure in agent.get("failures_recent", ()):
-        yield "failed", _recent(failure)
-    for line in agent.get("policy", ()):
-        yield "policy", clean(line)
-    for event in agent.get("history", ()):
-        yield "history", words.event(event, who=False)
+    for told in agent["recent_tasks"]:
+        yield "recent", _ended(told, agent["clock"])
+    for told in agent["recent_failures"]:
+        yield "failed", f"{_ended(told, agent['clock'])}: {clean(told['error'])}"
+        for frame in told["frames"]:
+            yield "", f"  {clean(frame)}"
+    for told in agent["policy"]:
+        yield "policy", clean(told)
+    for told in agent["history"][-_HISTORY:]:
+        yield "history", words.event(told, who=False)
 
 
-def _recent(task: Mapping[str, Any]) -> str:
-    told = " ".join(
-        f"{key}={value}" for key, value in task.items() if key != "at" and value not in ("", None)
+def _ended(told: Mapping[str, Any], clock: float) -> str:
+    ago = words.duration(clock - told["ended"])
+    kind = f" ({out.clean(told['error_type'])})" if told["error_type"] else ""
+    return (
+        f"task {told['task_id']} ({out.clean(told['task_type'])}) {told['outcome']}{kind} after "
+        f"{words.latency(told['seconds'])}, {ago} ago"
     )
-    return out.clean(f"{words.clock(task['at'])} {told}" if "at" in task else told)

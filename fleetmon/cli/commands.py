@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--wait", action="store_true", help="until it has come about, as a verified recovery"
     )
     parser.add_argument(
-        "--timeout", type=_seconds, default=_TIMEOUT, metavar="SECONDS", help="default: 30"
+        "--timeout", type=seconds, default=_TIMEOUT, metavar="SECONDS", help="default: 30"
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--dry-run", action="store_true", help="say what would be touched only")
@@ -234,12 +234,13 @@ def actor() -> str:
         return f"uid {os.geteuid()}"
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Return the value of an option ``--timeout``."""
     try:
-        seconds = float(text)
+        told = float(text)
     except ValueError:
-        seconds = math.nan
-    if not 0 < seconds <= 86_400:  # noqa: PLR2004 - a day
+        told = math.nan
+    if not 0 < told <= 86_400:  # noqa: PLR2004 - a day
         message = f"{text!r} is no time; give seconds above 0, a day at most"
         raise argparse.ArgumentTypeError(message)
-    return seconds
+    return told

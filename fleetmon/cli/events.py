@@ -11,7 +11,7 @@ from fleetmon.cli import _words as words
 from fleetmon.control.protocol import SCHEMA, NoFleetError, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fleetmon.control.client import Client
 
@@ -41,14 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _events(arguments: argparse.Namespace) -> int:
     client = fleet.connect(arguments)
-    wanted = {client.agent(name)["agent_id"] for name in arguments.agent or ()}
-    kinds = set(arguments.kind or ())
+    agents = [client.agent(name)["agent_id"] for name in arguments.agent or ()]
     kept: list[Mapping[str, Any]] = []
-    for line in _lines(client, arguments):
-        if line["type"] == "event":
-            if (wanted and line["agent_id"] not in wanted) or (kinds and line["kind"] not in kinds):
-                continue
-        elif line["type"] != "lost":
+    for line in _lines(client, arguments, agents):
+        if line["type"] not in {"event", "lost"}:
             continue
         if arguments.watch:
             _print(line, arguments)
@@ -64,21 +60,29 @@ def _events(arguments: argparse.Namespace) -> int:
     return fleet.DONE
 
 
-def _lines(client: Client, arguments: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
+def _lines(
+    client: Client, arguments: argparse.Namespace, agents: Sequence[str]
+) -> Iterator[Mapping[str, Any]]:
     """Yield the lines of a stream, taken up again where a connection was lost."""
     import time
 
     since, epoch, lost = arguments.since or 0, None, 0
     while True:
         try:
-            for line in client.events(since, epoch=epoch, follow=arguments.watch):
+            for line in client.events(
+                since,
+                epoch=epoch,
+                follow=arguments.watch,
+                agents=agents,
+                kinds=arguments.kind or (),
+            ):
                 lost = 0
                 told: Mapping[str, Any] = line
                 if told["type"] == "hello":
                     if epoch not in (None, told["epoch"]):
                         since = 0  # another life counts from one again
                     epoch = told["epoch"]
-                elif told["type"] in {"event", "lost"}:
+                elif told["type"] in {"event", "lost", "heartbeat"}:
                     since = told["seq"]
                 yield told
         except (NoFleetError, RequestError) as error:
