@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import quote as _quote
 
 from fleetmon.control.protocol import HOST, PROTOCOL, VERSION_HEADER, ControlError
 
@@ -81,7 +80,9 @@ def target(path: str, query: Iterable[tuple[str, object]]) -> str:
 
 def segment(text: str) -> str:
     """Return text as one segment of a target's path."""
-    return _quote(text, safe="")
+    from urllib.parse import quote  # only for who names an agent
+
+    return quote(text, safe="")
 
 
 def _port(text: str) -> bool:

@@ -1,7 +1,7 @@
 """HTTP/1.1 as far as a client of one fleet needs it: bytes in, pieces of a body out; no I/O.
 
-The asynchronous client reads with it. (The synchronous one has ``http.client``, which the standard
-library offers for blocking sockets only.)
+Both clients read with it. (``http.client`` would be for blocking sockets only, and loads ``email``
+and ``ssl``: half of what ``fleetmon status`` may take in all.)
 """
 
 from __future__ import annotations
