@@ -33,6 +33,7 @@ GROUPS = {
         "agents": "one row an agent, all or a selection",
         "agent": "all there is to know about one agent",
         "events": "what happened, and with --watch what happens",
+        "history": "what happened to one agent, out of a record",
         "metrics": "what a scrape of /metrics gets",
         "config": "how the fleet and its agents are set up",
     },

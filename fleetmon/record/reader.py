@@ -41,7 +41,8 @@ class LifeSpan(NamedTuple):
         pid: of the process.
         began: wall clock, seconds.
         last: until when the record knows what happened.
-        ended: ``stopped``, ``crashed``, or empty while it goes on.
+        ended: ``stopped``, ``crashed``, ``left`` where only the recording ended, or empty while it
+            goes on.
     """
 
     life: int
@@ -51,7 +52,7 @@ class LifeSpan(NamedTuple):
     pid: int
     began: float
     last: float
-    ended: Literal["", "stopped", "crashed"]
+    ended: Literal["", "stopped", "crashed", "left"]
 
 
 class Picture(NamedTuple):
@@ -240,14 +241,39 @@ class Recording:
 
     # -- pictures --------------------------------------------------------------------------------
 
-    def at(self, when: float) -> Picture:
+    def agents(self) -> tuple[str, ...]:
+        """Return the agents of which anything is known, sorted."""
+        known = {row[0] for row in self._all("SELECT DISTINCT agent_id FROM events")} - {""}
+        for (body,) in self._all(
+            "SELECT body FROM frames WHERE id IN (SELECT max(id) FROM frames WHERE whole"
+            " GROUP BY life)"
+        ):
+            try:
+                known |= unpack_frame(body).rows.keys()
+            except ValueError:
+                continue
+        return tuple(sorted(known))
+
+    def at(self, when: float, *, life: int | None = None) -> Picture:
         """Return how the fleet stood at a time; the nearest picture where there is none.
+
+        Args:
+            when: the time.
+            life: only if it is of this life.
 
         Raises:
             RecordError: there is no picture at all.
+            LookupError: there is none of that life.
         """
-        first, last = self.span()
-        when = min(max(when, first), max(last, when))
+        picture = self._picture(when)
+        if life is not None and picture.life.life != life:
+            msg = f"{self.path} holds no picture of life {life}"
+            raise LookupError(msg)
+        return picture
+
+    def _picture(self, when: float) -> Picture:
+        first, _ = self.span()
+        when = max(when, first)
         lives = self.lives()
         life = next((x for x in reversed(lives) if x.began <= when), lives[0])
         with self._lock:
@@ -293,7 +319,7 @@ class Recording:
         self, life: LifeSpan, when: float
     ) -> Literal["recorded", "gap", "stopped", "crashed"]:
         if when > life.last + (0.0 if life.ended else _SILENT):
-            return life.ended or "gap"
+            return life.ended if life.ended in ("stopped", "crashed") else "gap"
         if any(g.life == life.life for g in self.gaps(when, when)):
             return "gap"
         return "recorded"
@@ -357,6 +383,7 @@ class Recording:
             "agent_id": agent_id,
             "task_type": data.get("task_type", ""),
             "seconds": round(max(0.0, clock - began) + data.get("seconds", 0.0), 3),
+            "since": round(began - data.get("seconds", 0.0), 3),
             "file": data.get("file", ""),
             "line": data.get("line", 0),
             "function": data.get("function", ""),

@@ -24,7 +24,8 @@ CREATE TABLE lives(
     last_at REAL NOT NULL,           -- of the newest commit
     last_clock REAL NOT NULL,
     seq INTEGER NOT NULL,            -- of the newest event
-    ended TEXT NOT NULL DEFAULT ''   -- "stopped", or "crashed" as the next life found out
+    ended TEXT NOT NULL DEFAULT ''   -- "stopped"; "left" by who recorded a stream; or "crashed",
+                                     -- as whoever writes next finds out
 );
 CREATE TABLE events(
     id INTEGER PRIMARY KEY,

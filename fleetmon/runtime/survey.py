@@ -89,7 +89,7 @@ class Survey:
             "shared_cause_open": reading.shared_cause_open,
             "dead_letters": reading.dead_letters,
             "zombies": reading.zombies,
-            "drops": sum(reading.event_drops.values()),
+            "drops": dict(reading.event_drops),
         }
 
     def restarts(self) -> Mapping[str, tuple[int, tuple[float, ...]]]:
