@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from fleetmon.runtime.body import Body
     from fleetmon.runtime.task import Task
     from fleetmon.settings import (
+        AlertWebhook,
+        Control,
         Metrics,
         Restarts,
         SharedCause,
@@ -122,6 +124,8 @@ _HOMES = {
     "runtime.body": ("Body",),
     "runtime.task": ("Task",),
     "settings": (
+        "AlertWebhook",
+        "Control",
         "Metrics",
         "Restarts",
         "SharedCause",
@@ -165,11 +169,13 @@ __all__ = [
     "AgentSnapshot",
     "AgentSpec",
     "AgentStartError",
+    "AlertWebhook",
     "BackgroundSupervisor",
     "Backoff",
     "Body",
     "CommandResult",
     "Condition",
+    "Control",
     "DeadLetter",
     "DeadLetteredError",
     "Deadlines",

@@ -5,10 +5,33 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from fleetmon.numbers import DEFAULT_BUCKETS
 from fleetmon.spec import AgentSpec, Part, Positive, Seconds
+
+_MIN_TOKEN = 8  # characters
+
+
+def _strong_enough(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if len(text) < _MIN_TOKEN or not text.isascii() or not text.isprintable() or " " in text:
+        msg = f"a token has at least {_MIN_TOKEN} printable ASCII characters and no space"
+        raise ValueError(msg)
+    return value
+
+
+Secret = Annotated[SecretStr, AfterValidator(_strong_enough)]
+
+
+def _host_and_port(value: str | None) -> str | None:
+    if value is None:
+        return None
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004
+        msg = "expected HOST:PORT, for example 127.0.0.1:9003"
+        raise ValueError(msg)
+    return value
 
 
 class Restarts(Part):
@@ -94,20 +117,71 @@ class Metrics(Part):
     @field_validator("listen")
     @classmethod
     def _address(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        host, colon, port = value.rpartition(":")
-        if not colon or not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004
-            msg = "expected HOST:PORT, for example 127.0.0.1:9003"
-            raise ValueError(msg)
-        return value
+        return _host_and_port(value)
+
+
+class AlertWebhook(Part):
+    """Alertmanager may drive recoveries: an alert that names an agent and a command.
+
+    Served on the TCP listener of :class:`Control` at ``/v1/alertmanager``.
+    """
+
+    enabled: bool = False
+    token: Secret | None = None
+    """What has to come as ``Authorization: Bearer``; or ``token_file``, or
+    ``FLEETMON_WEBHOOK_TOKEN`` in the environment. Another one than the control plane's."""
+    token_file: str | None = None
+    """File that holds it."""
+    commands: tuple[Literal["start", "restart", "resume", "reset"], ...] = (
+        "start",
+        "restart",
+        "resume",
+        "reset",
+    )
+    """Commands that an alert may ask for."""
+    per_agent: Annotated[int, Field(ge=1, le=10_000)] = 3
+    """Commands for one agent ..."""
+    period: Positive = 3600.0
+    """... within this time: an alert, a reset and the next failure must not chase each other."""
 
 
 class Control(Part):
-    """How the fleet is seen and commanded from another terminal."""
+    """How the fleet is seen and commanded from another terminal, or another machine."""
 
     enabled: bool = False
     """Serve the control plane on a private Unix socket of this user."""
+    directory: str | None = None
+    """Where that socket is; ``$XDG_RUNTIME_DIR/fleetmon`` by default, or a directory of this user
+    under the temporary one."""
+    listen: str | None = None
+    """``HOST:PORT`` to serve it on TCP as well; port 0 takes a free one. Wants a token."""
+    hosts: tuple[str, ...] = ()
+    """Further names by which clients reach ``listen``, as they put them in ``Host``."""
+    token: Secret | None = None
+    """What has to come as ``Authorization: Bearer`` on TCP; or ``token_file``, or
+    ``FLEETMON_CONTROL_TOKEN`` in the environment."""
+    token_file: str | None = None
+    """File that holds it."""
+    tls_cert: str | None = None
+    """File with the certificate chain (PEM), for HTTPS on TCP."""
+    tls_key: str | None = None
+    """File with its key, unless that is in ``tls_cert``."""
+    webhook: AlertWebhook = AlertWebhook()
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        return _host_and_port(value)
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.tls_key is not None and self.tls_cert is None:
+            msg = "tls_key needs tls_cert, the certificate that it belongs to"
+            raise ValueError(msg)
+        if self.webhook.enabled and self.listen is None:
+            msg = "webhook.enabled needs listen, HOST:PORT where Alertmanager reaches it"
+            raise ValueError(msg)
+        return self
 
 
 class SupervisorSettings(Part):

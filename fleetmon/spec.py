@@ -46,10 +46,16 @@ def spec_error(what: str, error: ValidationError) -> SpecError:
         said = said.partition(": ")[2] if said.startswith(_NESTED) else said
         if item["type"] == "extra_forbidden":
             said = "no such field; remove it or mend its spelling"
-        parts.append(f"{name}={item['input']!r}: {said}" if name else said)
+        given = "..." if _secret(item["loc"]) else repr(item["input"])
+        parts.append(f"{name}={given}: {said}" if name else said)
     first = error.errors(include_url=False)[0]
     field = ".".join(str(piece) for piece in first["loc"])
-    return SpecError(f"{what}: " + "; ".join(parts), field=field, value=first["input"])
+    value = None if _secret(first["loc"]) else first["input"]
+    return SpecError(f"{what}: " + "; ".join(parts), field=field, value=value)
+
+
+def _secret(where: tuple[int | str, ...]) -> bool:
+    return bool(where) and where[-1] == "token"
 
 
 class Backoff(Part):

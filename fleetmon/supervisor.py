@@ -23,7 +23,7 @@ from fleetmon.settings import SupervisorSettings
 from fleetmon.spec import AgentSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from types import TracebackType
 
     from prometheus_client import CollectorRegistry
@@ -132,7 +132,7 @@ class Supervisor:
             server = MetricsServer(self.metrics_app(), self.settings.metrics.listen)
             server.start()
             self._server = server
-        if self.settings.control.enabled:
+        if self.settings.control.enabled or self.settings.control.listen is not None:
             self._open_control()
         if fleet.recorder is not None:
             self._open_record(fleet.recorder)
@@ -587,6 +587,42 @@ class Supervisor:
         if cache is None:
             cache = self.settings.metrics.cache
         return metrics_app(self._fleet, registry=self._registry, cache=cache)
+
+    # -- control plane ---------------------------------------------------------------------------
+
+    def control_app(
+        self, *, token: str | None = None, hosts: Collection[str] | None = None
+    ) -> ASGIApp:
+        """Return the control plane as an ASGI application, to mount in the host's own.
+
+        It carries commands, so the host says who may ask. Serve it from one event loop only; each
+        call returns another one, which knows no command of the others.
+
+        Args:
+            token: asked for as ``Authorization: Bearer``; ``None`` leaves that to the host.
+            hosts: names that ``Host`` may have; ``None`` leaves that to the host.
+        """
+        from fleetmon.control.app import ControlPlane
+        from fleetmon.control.secrets import Token
+
+        plane = ControlPlane(self)
+        return plane.app(hosts=hosts, token=None if token is None else Token(token))
+
+    @property
+    def control_path(self) -> str:
+        """The control plane's socket; raises :class:`NotRunningError` when there is none."""
+        if self._control is None or not self._control.path:
+            msg = "no control socket is served; set settings.control.enabled"
+            raise NotRunningError(msg)
+        return self._control.path
+
+    @property
+    def control_url(self) -> str:
+        """Where it is served on TCP; raises :class:`NotRunningError` when it is not."""
+        if self._control is None or not self._control.url:
+            msg = "the control plane is not served on TCP; set settings.control.listen to HOST:PORT"
+            raise NotRunningError(msg)
+        return self._control.url
 
     @property
     def metrics_url(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from functools import cache
 from typing import (
+    TYPE_CHECKING,
     Any,
     Literal,
     NotRequired,
@@ -20,6 +21,10 @@ from fleetmon._version import __version__
 from fleetmon.control import protocol
 from fleetmon.control.protocol import COMMANDS, HOST, VERSION_HEADER
 from fleetmon.control.request import CommandRequest, RetryRequest
+from fleetmon.control.webhook import PATH, Delivery
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 _WHERE = "#/components/schemas/"
@@ -63,6 +68,8 @@ _WRITES: tuple[tuple[str, str, Any, Any], ...] = (
      protocol.AnswerShape),
     ("/v1/dead-letters/retry", "Run a dead letter again, once for each key.", RetryRequest,
      protocol.RetryShape),
+    (PATH, "Alertmanager's webhook: on TCP, where it is switched on, with a token of its own.",
+     Delivery, protocol.AlertsShape),
 )  # fmt: skip
 
 _REFUSED = ("400", "401", "403", "404", "405", "409", "413", "415", "426", "429")
@@ -86,17 +93,13 @@ def describe() -> dict[str, Any]:
         answers = {"200": _content("As asked.", kind, schema_of(shape, schemas)), **refused}
         paths[path] = {"get": {"summary": summary, "parameters": parameters, "responses": answers}}
     for path, summary, model, shape in _WRITES:
-        body = model.model_json_schema(ref_template=_WHERE + "{model}")
-        if model is CommandRequest:
-            body["properties"]["command"]["enum"] = list(COMMANDS)
-        schemas[model.__name__] = body
         told = schema_of(shape, schemas)
         answers = {
             "200": _content("What became of it.", "application/json", told),
             "202": _content("Not yet; ask again.", "application/json", told),
             **refused,
         }
-        content = {"application/json": {"schema": {"$ref": _WHERE + model.__name__}}}
+        content = {"application/json": {"schema": _model(model, schemas)}}
         paths[path] = {
             "post": {
                 "summary": summary,
@@ -122,6 +125,15 @@ def describe() -> dict[str, Any]:
         },
         "security": [{"token": []}, {}],
     }
+
+
+def _model(model: type[BaseModel], schemas: dict[str, Any]) -> dict[str, Any]:
+    body = model.model_json_schema(ref_template=_WHERE + "{model}")
+    schemas.update(body.pop("$defs", {}))
+    if model is CommandRequest:
+        body["properties"]["command"]["enum"] = list(COMMANDS)
+    schemas[model.__name__] = body
+    return {"$ref": _WHERE + model.__name__}
 
 
 def schema_of(shape: Any, schemas: dict[str, Any]) -> dict[str, Any]:  # noqa: PLR0911 - a table

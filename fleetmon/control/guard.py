@@ -1,54 +1,72 @@
-"""Who may ask: the checks that stand before every request."""
+"""Who may ask: the checks that stand before every request of one listener."""
 
 from __future__ import annotations
 
-import hmac
 from typing import TYPE_CHECKING
 
-from fleetmon.control.problem import ProblemError
+from starlette.requests import Request
+
+from fleetmon.control.problem import ProblemError, problem
 from fleetmon.control.protocol import HOST, VERSION_HEADER, mismatch, understood
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
-    from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from fleetmon.control.secrets import Token
 
 _DIGITS = 9  # of a version
 
 
 class Guard:
-    """Admits requests of one listener.
+    """Stands before an application, and before what it says of pages that are not there.
 
     A browser sends ``Origin``, and a rebound name comes with a ``Host`` of its own: neither is a
     client of ours.
     """
 
     def __init__(
-        self, hosts: Callable[[], Collection[str]] | None = None, token: str | None = None
+        self,
+        app: ASGIApp,
+        *,
+        hosts: Collection[str] | None = (HOST,),
+        token: Token | None = None,
+        own: Collection[str] = (),
     ) -> None:
         """Prepare.
 
         Args:
-            hosts: what ``Host`` may be, in lower case; by default what clients on the Unix socket
-                send. Asked at each request, since a port may be known late.
-            token: what has to come as ``Authorization: Bearer``; ``None`` asks for none.
+            app: what to guard.
+            hosts: names that ``Host`` may have, whatever the port; ``None`` for any.
+            token: what has to come along; ``None`` asks for none.
+            own: paths that ask for a token of their own instead.
         """
-        self._hosts = hosts or (lambda: (HOST,))
-        self._token = None if token is None else token.encode()
+        self._app = app
+        self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
+        self._token = token
+        self._own = frozenset(own)
 
-    def admit(self, request: Request) -> None:
-        """Raise :class:`ProblemError` unless the request may be answered."""
-        headers = request.headers
-        if self._token is not None:
-            check_token(headers.getlist("authorization"), self._token)
-        told = [host.lower() for host in headers.getlist("host")]
-        hosts = self._hosts()
-        if len(told) != 1 or told[0] not in hosts:
-            known = " or ".join(sorted(hosts))
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "http":
+            try:
+                self._admit(Request(scope))
+            except ProblemError as error:
+                await problem(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _admit(self, request: Request) -> None:
+        if self._token is not None and request.url.path not in self._own:
+            self._token.check(request)
+        told = request.headers.getlist("host")
+        if self._hosts is not None and (len(told) != 1 or _name(told[0]) not in self._hosts):
+            known = " or ".join(sorted(self._hosts))
             raise ProblemError(403, "foreign_host", f"Host must be {known}")
-        if "origin" in headers:
+        if "origin" in request.headers:
             raise ProblemError(403, "foreign_origin", "requests of web pages are refused")
-        version = headers.get(VERSION_HEADER)
+        version = request.headers.get(VERSION_HEADER)
         if version is not None:
             if not version.isascii() or not version.isdecimal() or len(version) > _DIGITS:
                 raise ProblemError(400, "bad_request", f"{VERSION_HEADER} must be a number")
@@ -56,15 +74,8 @@ class Guard:
                 raise ProblemError(426, "version", mismatch(int(version), who="the client"))
 
 
-def check_token(told: list[str], token: bytes) -> None:
-    """Raise 401 unless the one ``Authorization`` header carries the token.
-
-    The answer is the same whatever is wrong, and the comparison takes the same time.
-    """
-    given = told[0].encode("utf-8", "surrogateescape") if len(told) == 1 else b""
-    scheme, _, word = given.partition(b" ")
-    same = hmac.compare_digest(word.strip(), token)
-    if not same or scheme.lower() != b"bearer":
-        raise ProblemError(
-            401, "unauthorized", "unauthorized", headers={"www-authenticate": "Bearer"}
-        )
+def _name(host: str) -> str:
+    name, colon, port = host.strip().lower().rpartition(":")
+    if not colon or not port.isdecimal():
+        name = host.strip().lower()
+    return name.removeprefix("[").removesuffix("]")

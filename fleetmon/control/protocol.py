@@ -366,6 +366,29 @@ class RetryShape(TypedDict):
     reason: str
 
 
+class AlertShape(TypedDict):
+    """What was done for one alert.
+
+    ``result`` is ``accepted``, ``noop``, ``rejected`` or ``pending`` as for any command; ``known``
+    when it came before; ``over_budget`` when its agent had its share; ``refused`` when it could not
+    be asked for; ``ignored`` when it asks for nothing.
+    """
+
+    fingerprint: str
+    alertname: str
+    agent_id: str
+    command: str
+    result: str
+    reason: str
+
+
+class AlertsShape(TypedDict):
+    """What ``POST /v1/alertmanager`` gives: one for each alert, in the same order."""
+
+    schema: int
+    alerts: list[AlertShape]
+
+
 class AnswerShape(TypedDict):
     """What ``POST /v1/command`` gives.
 

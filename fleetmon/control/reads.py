@@ -44,7 +44,6 @@ class Reads:
         """Prepare for one supervisor."""
         self._fleet = fleet
         self._hub = hub
-        self._metrics: ASGIApp | None = None
 
     async def hello(self, _: Request) -> Response:
         """Say who answers."""
@@ -217,12 +216,21 @@ class Reads:
         kind = "text/event-stream" if server_sent else "application/x-ndjson"
         return Streamed(reader.frames(), kind, endless=True)
 
-    async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the exposition, as the metrics server does."""
-        if self._metrics is None:
+
+class MetricsPage:
+    """The exposition, as the metrics server has it."""
+
+    def __init__(self, fleet: Supervisor) -> None:
+        """Prepare; nothing is rendered before somebody asks."""
+        self._fleet = fleet
+        self._app: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if self._app is None:
             # rendered for a look by hand: a second cache would double the first one's memory
-            self._metrics = self._fleet.metrics_app(cache=False)
-        await self._metrics({**scope, "path": "/metrics", "root_path": ""}, receive, send)
+            self._app = self._fleet.metrics_app(cache=False)
+        await self._app({**scope, "path": "/metrics", "root_path": ""}, receive, send)
 
 
 def hello(fleet: Supervisor) -> HelloShape:

@@ -46,28 +46,35 @@ def directories() -> tuple[str, ...]:
     return tuple(found)
 
 
-def place(name: str, pid: int, epoch: str) -> str:
+def place(name: str, pid: int, epoch: str, directory: str | None = None) -> str:
     """Return a path for a new socket, below 104 bytes, its directory made and checked.
+
+    Args:
+        name: of the fleet.
+        pid: of its process.
+        epoch: its life.
+        directory: where it has to be; one of :func:`directories` by default.
 
     Raises:
         ControlError: no directory is private enough, or all are too deep.
     """
     stem = f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:_NAME]}.{pid}.{epoch[:6]}.sock"
     trouble = []
-    for directory in directories():
-        path = os.path.join(directory, stem)  # noqa: PTH118
+    for where in directories() if directory is None else (os.path.abspath(directory),):  # noqa: PTH100
+        path = os.path.join(where, stem)  # noqa: PTH118
         if len(os.fsencode(path)) >= LONGEST:
-            trouble.append(f"{directory} is too deep for a socket ({LONGEST - 1} bytes at most)")
+            trouble.append(f"{where} is too deep for a socket ({LONGEST - 1} bytes at most)")
             continue
         try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103
-            reason = untrusted(directory)
+            os.makedirs(where, mode=0o700, exist_ok=True)  # noqa: PTH103
+            reason = untrusted(where)
         except OSError as error:
-            reason = f"{directory}: {error.strerror}"
+            reason = f"{where}: {error.strerror}"
         if not reason:
             return path
         trouble.append(reason)
-    message = f"no place for the control socket: {'; '.join(trouble)}; set XDG_RUNTIME_DIR"
+    fix = "set XDG_RUNTIME_DIR" if directory is None else "choose another control.directory"
+    message = f"no place for the control socket: {'; '.join(trouble)}; {fix}"
     raise ControlError(message)
 
 

@@ -6,6 +6,7 @@ Loaded when a server starts, so that programs that serve nothing do not pay for 
 from __future__ import annotations
 
 import logging
+import socket
 from email.utils import formatdate
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["ServerState", "protocol_factory"]
 
 _CONNECTIONS = 64  # beyond it: 503, so that idle clients cost a bounded amount
+_CROWD = 96  # beyond it they are cut at once: file descriptors are the host's
+_HEAD = 16 * 1024  # bytes of a request's head
 _KEEP_ALIVE = 10  # seconds
 
 # Outside the tree of loggers: uvicorn's own belong to the host, which may run a uvicorn itself.
@@ -55,6 +58,13 @@ class _Impatient(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if len(self.connections) > _CROWD:
+            transport.abort()
+            return
+        inner = transport.get_extra_info("socket")
+        if inner is not None and inner.family != socket.AF_UNIX:
+            # a reader of a stream that has vanished without a word is found out some time
+            inner.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._arm("request", self.patience)
 
     def data_received(self, data: bytes) -> None:
@@ -110,6 +120,7 @@ def protocol_factory(
         proxy_headers=False,
         limit_concurrency=_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE,
+        h11_max_incomplete_event_size=_HEAD,
     )
     config.load()
     return partial(_Impatient, patience, config=config, server_state=state, app_state={})

@@ -66,10 +66,9 @@ async def test_a_lost_connection_is_taken_up_where_it_was(reachable):
             await fleet.add(name, Echo)
         async with aclosing(follow(locate, mirror, rate=10)) as frames:
             await until(frames, mirror, lambda _: mirror.complete and mirror.events)
-            control = fleet._control
             seen, known = mirror.event_seq, mirror.rows["CIPHER"]
-            cut = set(control._running.state.connections)
-            control.call_soon(lambda: [c.transport.abort() for c in cut])
+            thread = fleet._control._thread
+            thread.call_soon(lambda: [transport.abort() for transport in thread.connections])
             await fleet.agent("APEX").run("echo", 1)
             await fleet.agent("APEX").pause()
             told = await until(frames, mirror, link("lost"))

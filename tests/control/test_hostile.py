@@ -77,17 +77,18 @@ def test_an_endless_body_and_endless_headers_are_cut_off(path):
 
 @pytest.mark.anyio
 async def test_a_request_of_one_byte_at_a_time_is_cut_off(place):
-    async with Supervisor() as fleet:
-        server = ControlServer(fleet, patience=0.2)
-        server.start()
-        reader, writer = await asyncio.open_unix_connection(server.path)
-        writer.write(b"G")
-        async with asyncio.timeout(5):
-            assert await reader.read() == b""
-        writer.close()
-        server.close()
-        assert registry.entries() == ()
-        server.close()
+    server = ControlServer(
+        Supervisor(SupervisorSettings(control=Control(enabled=True))), patience=0.2
+    )
+    server.start()
+    reader, writer = await asyncio.open_unix_connection(server.path)
+    writer.write(b"G")
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    writer.close()
+    server.close()
+    assert registry.entries() == ()
+    server.close()
 
 
 COMMAND = order("pause", "APEX")._asdict()

@@ -131,7 +131,7 @@ async def test_events_that_are_no_longer_kept_are_counted(reachable):
 
 
 async def test_nothing_is_serialised_while_nobody_is_attached(hall):
-    hub = hall._control._hub
+    hub = hall._control._plane.hub
     await hall.agent("APEX").run("echo", 1)
     assert (hub.looks, hub.encoded) == (0, 0)
     mirror = Mirror()
@@ -148,7 +148,7 @@ async def test_nothing_is_serialised_while_nobody_is_attached(hall):
 
 
 async def test_readers_share_what_is_encoded(hall):
-    hub = hall._control._hub
+    hub = hall._control._plane.hub
     first, second = Mirror(), Mirror()
     async with read(first, rate=10) as until, read(second, rate=10) as also:
         await until(lambda: first.complete)
@@ -161,7 +161,7 @@ async def test_a_reader_that_stops_is_owed_nothing_and_right_at_once_when_it_goe
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.connect(find().socket)
     sock.sendall(b"GET /v1/stream?rate=10 HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    hub = hall._control._hub
+    hub = hall._control._plane.hub
     agents = [hall.attach(f"B{n:04}") for n in range(800)]
 
     async def change():

@@ -285,7 +285,7 @@ def test_clients_that_do_not_send_or_do_not_take_are_cut(caplog):
             with contextlib.suppress(ConnectionResetError):
                 assert client.recv(1) == b""
             client.close()
-        state = server._running.state
+        (state,) = server._thread._states
         deadline = time.monotonic() + 10
         while (state.connections or state.tasks) and time.monotonic() < deadline:
             fetch(server.url, "/healthz", connection="close")
