@@ -12,6 +12,9 @@ ADDRESS = "127.0.0.1:9003"
 VARIABLE = "FLEETMON_METRICS"
 """Environment variable that replaces :data:`ADDRESS`; ``--metrics`` wins over it."""
 
+CONTROL = "FLEETMON_CONTROL"
+"""Environment variable that stands for ``--control``; 0 serves no control plane at all."""
+
 _LAST_PORT = 65535
 _LONGEST = 1e7  # seconds; some four months
 
@@ -36,6 +39,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=None,
         help=f"where to serve /metrics; port 0 takes a free one (default: ${VARIABLE}, "
         f"else {ADDRESS})",
+    )
+    parser.add_argument(
+        "--control",
+        metavar="HOST:PORT",
+        type=_address,
+        default=None,
+        help=f"serve the control plane there as well, beside its socket (default: ${CONTROL}); "
+        "wants a token in $FLEETMON_CONTROL_TOKEN",
     )
     parser.add_argument(
         "--seed", metavar="N", type=_seed, default=0, help="decides files and faults (default: 0)"
@@ -67,6 +78,15 @@ def run(arguments: argparse.Namespace) -> int:
 
             sys.stderr.write(f"fleetmon demo: {VARIABLE}: {error}\n")
             return 2
+    control = arguments.control or os.environ.get(CONTROL, "1")
+    if control not in {"0", "1"}:
+        try:
+            control = _address(control)
+        except argparse.ArgumentTypeError as error:
+            import sys
+
+            sys.stderr.write(f"fleetmon demo: {CONTROL}: {error}\n")
+            return 2
     from fleetmon.demo.host import DemoOptions, run_demo
 
     return run_demo(
@@ -74,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
             path=arguments.path,
             duration=arguments.duration,
             metrics=metrics,
+            control=control,
             seed=arguments.seed,
             agents=arguments.agents,
             chaos=arguments.chaos,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from fleetmon import (
     ELITE,
     AgentSpec,
+    AlertWebhook,
     Backoff,
+    Control,
     Deadlines,
     HangLimits,
     HealthPolicy,
@@ -21,7 +24,6 @@ from fleetmon import (
     Verification,
 )
 from fleetmon.demo.agents import Recipe
-from fleetmon.settings import Control
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +76,13 @@ class Player:
 
 
 def settings(
-    listen: str, agents: int, seed: int, *, tempo: float = 1.0, grace: float = 8.0
+    listen: str,
+    agents: int,
+    seed: int,
+    *,
+    tempo: float = 1.0,
+    grace: float = 8.0,
+    control: str = "1",
 ) -> SupervisorSettings:
     """Return the supervisor's settings, with reactions quick enough to be watched.
 
@@ -84,6 +92,7 @@ def settings(
         seed: of the jitter.
         tempo: factor on the durations that a fault has to last, 1 for people.
         grace: seconds that a drain may take.
+        control: as in :class:`~fleetmon.demo.host.DemoOptions`.
     """
     return SupervisorSettings(
         name="demo",
@@ -94,9 +103,21 @@ def settings(
             cooldown_cap=8.0,
             min_agents=5 if agents >= _SMALL else max(2, agents // 2),
         ),
-        control=Control(enabled=True),
+        control=_control(control),
         shutdown=Shutdown(drain=grace, stop=3.0),
         seed=seed,
+    )
+
+
+def _control(asked: str) -> Control:
+    # tokens are in the environment: see Control and AlertWebhook
+    on_tcp = asked not in {"0", "1"}
+    hosts = os.environ.get("FLEETMON_CONTROL_HOSTS", "").split(",")
+    return Control(
+        enabled=asked != "0",
+        listen=asked if on_tcp else None,
+        hosts=tuple(host.strip() for host in hosts if host.strip()),
+        webhook=AlertWebhook(enabled=on_tcp and "FLEETMON_WEBHOOK_TOKEN" in os.environ),
     )
 
 

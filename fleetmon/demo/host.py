@@ -51,6 +51,7 @@ class DemoOptions:
         path: directory to work on; None for the standard library.
         duration: seconds; None until Ctrl-C.
         metrics: ``HOST:PORT``.
+        control: ``HOST:PORT`` of the control plane on TCP; ``1``: on its socket alone; ``0``: none.
         seed: decides files and faults.
         agents: file of another roster.
         chaos: inject faults.
@@ -61,6 +62,7 @@ class DemoOptions:
     path: str | None = None
     duration: float | None = None
     metrics: str = "127.0.0.1:9003"
+    control: str = "1"
     seed: int = 0
     agents: str | None = None
     chaos: bool = False
@@ -105,7 +107,12 @@ async def perform(
         players = choose_cast(roster, corpus, options.seed, root, tempo=options.tempo)
         fleet = Supervisor(
             settings(
-                options.metrics, len(players), options.seed, tempo=options.tempo, grace=_GRACE
+                options.metrics,
+                len(players),
+                options.seed,
+                tempo=options.tempo,
+                grace=_GRACE,
+                control=options.control,
             ),
             roster=roster,
         )
@@ -120,6 +127,8 @@ async def perform(
                     )
                     url = fleet.metrics_url
                     console.say(f"metrics: {url}")
+                    if options.control not in {"0", "1"}:
+                        console.say(f"control: {fleet.control_url}")
                     console.say(f"look:    curl -s {url} | grep agents_health_status")
                     console.say("end:     Ctrl-C drains and stops, a second Ctrl-C stops at once")
                     return await demo.run()

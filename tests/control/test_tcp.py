@@ -267,3 +267,16 @@ async def ask(app, path, token):
     }  # fmt: skip
     await app(scope, receive, send)
     return told
+
+
+def test_the_demo_listens_where_the_environment_or_the_option_says(monkeypatch):
+    from fleetmon.demo.cast import settings
+
+    assert settings("127.0.0.1:0", 40, 0).control == Control(enabled=True)
+    assert settings("127.0.0.1:0", 40, 0, control="0").control == Control()
+    monkeypatch.setenv("FLEETMON_CONTROL_HOSTS", "fleet, fleet.example")
+    monkeypatch.setenv("FLEETMON_WEBHOOK_TOKEN", "recovery-token")
+    assert settings("127.0.0.1:0", 40, 0, control="0.0.0.0:9004").control == Control(
+        enabled=True, listen="0.0.0.0:9004", hosts=("fleet", "fleet.example"),
+        webhook=AlertWebhook(enabled=True),
+    )  # fmt: skip
