@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fleetmon.telemetry.server import MetricsServer
     from fleetmon.telemetry.standalone import registry_app, serve_metrics
     from fleetmon.telemetry.tracing import OTelTracer
+    from fleetmon.telemetry.web import TraceIdHeader, instrument_fastapi, instrument_httpx
 
 _WHERE = {
     "JsonFormatter": "logformat",
@@ -25,9 +26,12 @@ _WHERE = {
     "LogHandle": "logformat",
     "MetricsServer": "server",
     "OTelTracer": "tracing",
+    "TraceIdHeader": "web",
     "TracingHandle": "export",
     "configure_logging": "logformat",
     "configure_tracing": "export",
+    "instrument_fastapi": "web",
+    "instrument_httpx": "web",
     "metrics_app": "app",
     "processors": "logformat",
     "registry_app": "standalone",
@@ -40,9 +44,12 @@ __all__ = [
     "LogHandle",
     "MetricsServer",
     "OTelTracer",
+    "TraceIdHeader",
     "TracingHandle",
     "configure_logging",
     "configure_tracing",
+    "instrument_fastapi",
+    "instrument_httpx",
     "metrics_app",
     "processors",
     "registry_app",

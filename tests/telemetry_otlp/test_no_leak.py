@@ -163,6 +163,4 @@ async def test_messages_of_exceptions_are_there_where_they_are_switched_on(
     assert f"cannot digest '{MARKER}'" in text
     assert MARKER.encode() in wire
     assert not any(MARKER in page for page in pages)  # a label never quotes
-    assert (
-        f'"{MARKER}"' not in text
-    )  # a payload alone is no message
+    assert f'"{MARKER}"' not in text  # a payload alone is no message
