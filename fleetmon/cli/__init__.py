@@ -49,6 +49,8 @@ GROUPS = {
         "dead-letters": "the tasks that were given up: list them, try them again",
     },
     "Else": {
+        "doctor": "find out why nothing can be reached, and what is misconfigured",
+        "completion": "print a script that completes commands and agents in your shell",
         "demo": "forty agents doing real work on real files, with faults on demand",
     },
 }

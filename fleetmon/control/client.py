@@ -50,7 +50,7 @@ def find(name: str | None = None) -> registry.Entry:
         NoFleetError: none answers; the sentence says what was found instead.
         AmbiguousFleetError: several do.
     """
-    running, trouble = [], []
+    running, trouble = [], registry.unbelieved()
     for entry in registry.entries():
         try:
             if registry.alive(entry):

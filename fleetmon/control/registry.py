@@ -130,6 +130,21 @@ def entries() -> tuple[Entry, ...]:
     return tuple(sorted(found, key=lambda e: (e.started_at, e.epoch)))
 
 
+def unbelieved() -> list[str]:
+    """Return why directories that are there were not looked into."""
+    trouble = []
+    for directory in directories():
+        try:
+            reason = untrusted(directory)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            reason = f"{directory}: {error.strerror}"
+        if reason:
+            trouble.append(reason)
+    return trouble
+
+
 def _read(path: str) -> Entry | None:
     try:
         with open(path, encoding="utf-8") as file:  # noqa: PTH123

@@ -1,0 +1,325 @@
+"""What ``fleetmon doctor`` looks at, from the ground up: places, sockets, the fleet itself."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fleetmon._version import __version__
+from fleetmon.cli import _fleet as fleet
+from fleetmon.cli._words import duration
+from fleetmon.control import registry
+from fleetmon.control.protocol import PROTOCOL, ControlError, RequestError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from fleetmon.control.client import Client
+    from fleetmon.control.protocol import ConfigShape, SnapshotShape
+
+_SLOW = 0.5  # seconds of the server's own for a picture
+_APART = 5.0  # seconds between two clocks
+_PATIENCE = 3.0  # seconds for an answer
+_UNAUTHORIZED = 401
+_LOCAL = ("127.", "localhost", "[::1]", "::1")
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at: ``ok``, worth a ``note``, or ``bad``; and what to do."""
+
+    level: str
+    text: str
+    fix: str = ""
+
+
+def look(arguments: argparse.Namespace) -> Iterator[Finding]:
+    """Yield findings as they are made."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    yield Finding(
+        "ok",
+        f"fleetmon {__version__}, control protocol {PROTOCOL}, Python {python}, "
+        f"user {_user(os.geteuid())}",
+    )
+    if arguments.url is None:
+        yield from _places()
+        yield from _elsewhere()
+    else:
+        yield from _network(arguments)
+    try:
+        client = fleet.connect(arguments, patience=_PATIENCE)
+        yield from _fleet(client)
+    except ControlError as error:
+        yield _unreached(error)
+
+
+def _user(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"with the number {uid}"
+
+
+# -- this machine ------------------------------------------------------------------------------
+
+
+def _places() -> Iterator[Finding]:
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and not Path(runtime).is_absolute():
+        yield Finding(
+            "bad",
+            f"XDG_RUNTIME_DIR={runtime} is not absolute and is passed over",
+            "mend or unset it",
+        )
+    for directory in registry.directories():
+        try:
+            reason = registry.untrusted(directory)
+        except FileNotFoundError:
+            yield Finding("ok", f"{directory} is not there: no fleet was started with it")
+            continue
+        except OSError as error:
+            yield Finding("bad", f"{directory}: {error.strerror}", "ask who owns it")
+            continue
+        if reason:
+            text, _, fix = reason.partition("; ")
+            mend = fix or f"fleets in it are another user's; run this as {_owner(directory)}"
+            yield Finding("bad", text, mend)
+            continue
+        yield Finding("ok", f"{directory} is private")
+        yield from _files(Path(directory))
+
+
+def _owner(directory: str) -> str:
+    return _user(Path(directory).lstat().st_uid)
+
+
+def _files(directory: Path) -> Iterator[Finding]:
+    known = {entry.socket: entry for entry in registry.entries()}
+    for path in sorted(directory.iterdir()):
+        if path.suffix == ".json":
+            entry = known.get(str(path.with_suffix(".sock")))
+            if entry is None:
+                yield Finding("bad", f"{path} is no entry of a fleet", f"rm {path}")
+                continue
+            who = f"fleet {entry.name!r} (process {entry.pid}, fleetmon {entry.version})"
+            try:
+                alive = registry.alive(entry)
+            except OSError as error:
+                yield Finding("bad", f"{who}: {error.strerror}", "run this as its user")
+                continue
+            if alive:
+                yield Finding("ok", f"{who} listens on {entry.socket}")
+            else:
+                yield Finding(
+                    "note",
+                    f"{who} died {_ago(entry.started_at)}and left its files",
+                    f"the next fleet removes them, or rm {path.with_suffix('')}.*",
+                )
+        elif path.suffix == ".sock" and str(path) not in known:
+            yield Finding("note", f"{path} is a socket without an entry", f"rm {path}")
+
+
+def _ago(started_at: float) -> str:
+    since = time.time() - started_at
+    return f"(started {duration(since)} ago) " if since > 0 else ""
+
+
+def _elsewhere() -> Iterator[Finding]:
+    """Look where a fleet of another environment, or of another user, would be."""
+    uid = os.geteuid()
+    looked = {os.path.realpath(directory) for directory in registry.directories()}
+    ours = [f"/run/user/{uid}/fleetmon", f"/tmp/fleetmon-{uid}", f"/var/tmp/fleetmon-{uid}"]  # noqa: S108
+    for directory in ours:
+        if os.path.realpath(directory) not in looked and _holds(directory):
+            setting = (
+                f"XDG_RUNTIME_DIR={Path(directory).parent}"
+                if directory.startswith("/run")
+                else f"TMPDIR={Path(directory).parent}"
+            )
+            yield Finding(
+                "bad",
+                f"fleets are registered in {directory}, where this terminal does not look",
+                f"set {setting}",
+            )
+    for pattern, root in (("fleetmon-*", "/tmp"), ("*/fleetmon", "/run/user")):  # noqa: S108
+        try:
+            found = sorted(Path(root).glob(pattern))
+        except OSError:
+            continue
+        for path in found:
+            try:
+                owner = path.lstat().st_uid
+            except OSError:
+                continue
+            if owner != uid and str(path) not in looked:
+                yield Finding(
+                    "note",
+                    f"{path} belongs to {_user(owner)}; fleets in it answer that user alone",
+                    f"sudo -u {_user(owner)} fleetmon status",
+                )
+
+
+def _holds(directory: str) -> bool:
+    try:
+        return any(name.endswith(".json") for name in os.listdir(directory))  # noqa: PTH208
+    except OSError:
+        return False
+
+
+# -- elsewhere ---------------------------------------------------------------------------------
+
+
+def _network(arguments: argparse.Namespace) -> Iterator[Finding]:
+    from fleetmon.control import address
+
+    try:
+        where = address.parse(arguments.url)
+    except ControlError as error:
+        yield Finding("bad", str(error))
+        return
+    if where.path:
+        yield from _socket(Path(where.path))
+        return
+    yield from _token(arguments)
+    try:
+        found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        yield Finding("bad", f"{where.host} has no address: {error.strerror}", "check the name")
+        return
+    there = ", ".join(sorted({str(item[4][0]) for item in found}))
+    yield Finding("ok", f"{where.host} is {there}")
+    if not where.tls and not where.host.startswith(_LOCAL):
+        yield Finding(
+            "note", f"{where} is not encrypted: everybody on the way reads the token", "use https"
+        )
+
+
+def _socket(path: Path) -> Iterator[Finding]:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        yield Finding("bad", f"{path} is not there", "`fleetmon doctor` without --url looks around")
+    except OSError as error:
+        yield Finding("bad", f"{path}: {error.strerror}", "run this as its user")
+    else:
+        if not stat.S_ISSOCK(found.st_mode):
+            yield Finding("bad", f"{path} is no socket", "give the one that ends with .sock")
+        elif found.st_uid != os.geteuid() and os.geteuid():
+            yield Finding(
+                "bad", f"{path} belongs to {_user(found.st_uid)}", "run this as that user"
+            )
+
+
+def _token(arguments: argparse.Namespace) -> Iterator[Finding]:
+    try:
+        token = fleet.token(arguments)
+    except ControlError as error:
+        yield Finding("bad", str(error))
+        return
+    source = arguments.token_file or f"${fleet.TOKEN}"
+    if not token:
+        yield Finding("bad", f"no token in {source}", f"set ${fleet.TOKEN} or give --token-file")
+        return
+    yield Finding("ok", f"a token is in {source}")
+    if arguments.token_file and Path(arguments.token_file).stat().st_mode & 0o077:
+        yield Finding("note", f"{source} is open to other users", f"chmod 600 {source}")
+
+
+def _unreached(error: ControlError) -> Finding:
+    said = str(error)
+    if isinstance(error, RequestError) and error.status == _UNAUTHORIZED:
+        return Finding("bad", "the fleet does not know this token", "ask for the present one")
+    if "CERTIFICATE_VERIFY_FAILED" in said or "certificate verify failed" in said:
+        return Finding("bad", said, "give its authority with --ca-file")
+    if "WRONG_VERSION_NUMBER" in said or "wrong version number" in said:
+        return Finding("bad", f"{said}: it does not speak TLS", "use http:// instead of https://")
+    if "Connection refused" in said:
+        return Finding("bad", said, "is it running, and with Control(listen=...)?")
+    text, _, fix = said.partition("; ")
+    return Finding("bad", text, fix)
+
+
+# -- the fleet ---------------------------------------------------------------------------------
+
+
+def _fleet(client: Client) -> Iterator[Finding]:
+    hello = client.hello()
+    name = hello["name"]
+    text = (
+        f"fleet {name!r} answers: fleetmon {hello['version']}, control protocol "
+        f"{hello['protocol']}, process {hello['pid']}"
+    )
+    if hello["version"] == __version__ and hello["protocol"] == PROTOCOL:
+        yield Finding("ok", text)
+    else:
+        yield Finding("note", f"{text}; this is fleetmon {__version__}, and they do work together")
+    apart = hello["at"] - time.time()
+    if abs(apart) > _APART:
+        yield Finding("note", f"its clock is {apart:+.0f} s from this one's", "times will look odd")
+    snapshot = client.snapshot()
+    yield from _now(snapshot)
+    yield from settings(client.config(), snapshot)
+
+
+def _now(snapshot: SnapshotShape) -> Iterator[Finding]:
+    blocked = snapshot["blocked"]
+    if blocked is not None:
+        who = blocked["agent_id"] or "something that is no agent's task"
+        yield Finding(
+            "bad",
+            f"its event loop is blocked by {who} for {duration(blocked['seconds'])} at "
+            f"{blocked['file']}:{blocked['line']}: commands wait",
+            "let that code await, or run in a thread or process (AgentSpec.executor)",
+        )
+    if snapshot["took"] > _SLOW:
+        yield Finding("note", f"it needed {duration(snapshot['took'])} for one picture of itself")
+    count = len(snapshot["warnings"])
+    if count:
+        many = "1 warning" if count == 1 else f"{count} warnings"
+        yield Finding("note", f"it has {many}", "fleetmon status")
+    if not [a for a in snapshot["agents"] if a["mode"] != "declared"]:
+        yield Finding("note", "it has no agents yet", "Supervisor.add or Supervisor.attach")
+
+
+def settings(config: ConfigShape, snapshot: SnapshotShape) -> Iterator[Finding]:
+    """Yield what is odd about how a fleet is set up."""
+    found = config["settings"]
+    if not _of(found, "watchdog", "enabled", usual=True):
+        yield Finding(
+            "bad",
+            "its watchdog is off: nobody notices blocked loops and hangs",
+            "Watchdog(enabled=True)",
+        )
+    if _of(found, "metrics", "listen") is None:
+        yield Finding("note", "it serves no /metrics of its own", "Metrics(listen='HOST:PORT')")
+    listen = _of(found, "control", "listen")
+    if listen and not str(listen).startswith(_LOCAL) and not _of(found, "control", "tls_cert"):
+        yield Finding(
+            "bad",
+            f"commands are accepted on {listen} without TLS: the token can be read on the way",
+            "Control(tls_cert=..., tls_key=...), or listen on 127.0.0.1",
+        )
+    if not _of(found, "shared_cause", "enabled", usual=True):
+        yield Finding("note", "a failure with one cause restarts everybody: SharedCause is off")
+    if _of(found, "defaults", "hang", "hard") is None:
+        yield Finding("note", "tasks may hang for ever by default: HangLimits(hard=None)")
+    kept = _of(found, "dead_letters")
+    if kept and snapshot["dead_letters"] >= kept:
+        yield Finding(
+            "note", f"the {kept} dead letters that are kept are full", "fleetmon dead-letters retry"
+        )
+
+
+def _of(found: Any, *path: str, usual: Any = None) -> Any:
+    for name in path:
+        if not isinstance(found, dict) or name not in found:
+            return usual
+        found = found[name]
+    return found
