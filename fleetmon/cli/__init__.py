@@ -29,6 +29,7 @@ PIPE = 141
 
 GROUPS = {
     "Look": {
+        "tui": "the live view of a fleet, or of a recording",
         "status": "the fleet as it is now, and what is the matter with it",
         "agents": "one row an agent, all or a selection",
         "agent": "all there is to know about one agent",

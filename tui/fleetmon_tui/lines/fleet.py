@@ -1,0 +1,117 @@
+"""The lines of the fleet view."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from fleetmon_tui.state import words
+from fleetmon_tui.state.columns import GUTTER, heading, layout, lifecycle
+from fleetmon_tui.state.listing import counts
+from fleetmon_tui.state.store import ID
+from fleetmon_tui.state.text import fit, fit_line
+
+if TYPE_CHECKING:
+    from fleetmon_tui.state.columns import Column, Moment
+    from fleetmon_tui.state.dashboard import Dashboard
+    from fleetmon_tui.state.text import Line
+
+Layout = list[tuple["Column", int]]
+
+
+def columns(dashboard: Dashboard, width: int, skipped: int = 0) -> Layout:
+    """Return the columns that fit."""
+    return layout(width, names=dashboard.names, skipped=skipped)
+
+
+def headings(dashboard: Dashboard, shown: Layout, width: int) -> Line:
+    """Return the line of headings."""
+    listing = dashboard.listing
+    told = " ".join(
+        heading(column, cells, dashboard.glyphs, listing.sort, reverse=listing.reverse)
+        for column, cells in shown
+    )
+    return fit_line([(" " * GUTTER + told, "head")], width, dashboard.glyphs.cut)
+
+
+def column_at(shown: Layout, x: int) -> str:
+    """Return the name of the column whose heading stands at a cell."""
+    at = GUTTER
+    for column, cells in shown:
+        at += cells + 1
+        if x < at:
+            return column.name
+    return ""
+
+
+def line(dashboard: Dashboard, at: int, shown: Layout, moment: Moment) -> tuple[Line, str]:
+    """Return a line of the list, and its state: ``cursor``, ``marked`` or nothing."""
+    lines = dashboard.listing.lines
+    if at >= len(lines):
+        return [], ""
+    selection, glyphs = dashboard.selection, dashboard.glyphs
+    here = at == selection.line
+    pointer = glyphs.cursor if here else " "
+    item = lines[at]
+    if item < 0:
+        return _group(dashboard, -item - 1, pointer), "cursor" if here else ""
+    row = dashboard.store.rows[item]
+    if row is None:
+        return [], ""
+    marked = row[ID] in selection.marks
+    pieces: Line = [(pointer + (glyphs.mark if marked else " "), "key")]
+    cut = glyphs.cut
+    for column, cells in shown:
+        text, role = column.cell(row, item, moment)
+        pieces.append((fit(text, cells, cut, right=column.right), role))
+        pieces.append((" ", ""))
+    return pieces, "cursor" if here else "marked" if marked else ""
+
+
+def _group(dashboard: Dashboard, at: int, pointer: str) -> Line:
+    group = dashboard.listing.groups[at]
+    glyphs = dashboard.glyphs
+    rows = [dashboard.store.rows[place] for place in group.places]
+    healthy, degraded, failed = counts(rows)
+    mark = glyphs.folded if group.key in dashboard.listing.folded else glyphs.open
+    line: Line = [(pointer, "key"), (f"{mark} {group.key}", "title")]
+    line.append((f"  {len(rows)} agent{'s' if len(rows) != 1 else ''}", ""))
+    for count, role, word in (
+        (healthy, "ok", f"{glyphs.healthy} %d healthy"),
+        (degraded, "warn", f"{glyphs.degraded} %d degraded"),
+        (failed, "bad", f"{glyphs.failed} %d failed"),
+    ):
+        if count:
+            line += [("  ", ""), (word % count, role)]
+    states = Counter(lifecycle(row) for row in rows if row is not None)
+    told = ", ".join(f"{n} {words.word(s)}" for s, n in states.most_common(3))
+    return [*line, (f"  {told}", "quiet")]
+
+
+def facts(dashboard: Dashboard) -> Line:
+    """Return what the status line says of the list: order, filter, marks."""
+    listing, selection, glyphs = dashboard.listing, dashboard.selection, dashboard.glyphs
+    line: Line = []
+    if listing.filter.text:
+        shown = len(listing.admitted)
+        line += [(f"/{listing.filter.text}", "key"), (f" {shown} of {len(dashboard.store)}", "")]
+        if listing.filter.wrong:
+            line.append((f" ({listing.filter.wrong})", "warn"))
+        line.append(("  ", ""))
+    if selection.marks:
+        hidden = selection.hidden()
+        told = f"{len(selection.marks)} marked" + (f" ({hidden} hidden)" if hidden else "")
+        line += [(f"{glyphs.mark} {told}", "key"), ("  ", "")]
+    if selection.anchor is not None:
+        line += [("range: move, then v", "key"), ("  ", "")]
+    order = f"by {listing.sort}" if listing.sort else "in the order of the roster"
+    backwards = ", reversed" if listing.reverse else ""
+    return [*line, (f"{order}{backwards}", "quiet")]
+
+
+def position(dashboard: Dashboard, top: int, height: int) -> str:
+    """Return which lines are in sight."""
+    total = len(dashboard.listing.lines)
+    if not total:
+        return "no agents" if not dashboard.listing.filter else "none match"
+    return f"{top + 1}-{min(total, top + height)} of {total}"

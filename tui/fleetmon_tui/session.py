@@ -1,0 +1,102 @@
+"""Joins source, state and screen: frames into the dashboard, effects out to the fleet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fleetmon_tui.state.orders import Question
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from fleetmon_tui.source import Source
+    from fleetmon_tui.state.dashboard import Dashboard
+    from fleetmon_tui.state.orders import Order
+    from fleetmon_tui.state.sheets import Effect
+    from fleetmon_tui.state.ui import Ui
+
+_ASK = 1.0  # seconds between two questions about the agent that is shown
+
+
+class Session:
+    """One run of the dashboard, without the screen library.
+
+    Attributes:
+        dashboard: what is known.
+        ui: what is shown.
+        source: where frames come from and commands go.
+        leaving: the user wants to leave.
+    """
+
+    def __init__(self, dashboard: Dashboard, ui: Ui, source: Source) -> None:
+        """Join them."""
+        self.dashboard = dashboard
+        self.ui = ui
+        self.source = source
+        self.leaving = False
+        self._orders: dict[int, Order] = {}
+        self._number = 0
+        self._asked: _Asked | None = None
+
+    def take(self, now: float) -> None:
+        """Take what has come, and bring what follows from it up to date."""
+        dashboard = self.dashboard
+        for frame, at, wall in self.source.take():
+            kind = frame["type"]
+            if kind == "link":
+                if frame["state"] == "lost" or (frame["state"] == "connecting" and frame["reason"]):
+                    dashboard.lost(frame["reason"], at, wall)
+            elif kind == "answer":
+                order = self._orders.get(frame["number"])
+                if order is not None:
+                    order.answered(frame["agent_id"], frame["answer"])
+            elif kind == "picture":
+                dashboard.picture(frame, at)
+            else:
+                dashboard.apply(frame, at, wall)
+        dashboard.tick(now)
+        self._details(now)
+
+    def act(self, effects: list[Effect], now: float) -> list[Effect]:
+        """Carry effects out; returns those that only the screen can."""
+        left: list[Effect] = []
+        for word, what in effects:
+            if word == "order" and isinstance(what, tuple):
+                question, reason = what
+                self._order(question, reason)
+            elif word == "quit":
+                self.leaving = True
+            elif word in {"warning", "sought"}:
+                self.source.seek(word, what, now)
+            elif word != "agent":
+                left.append((word, what))
+        self._details(now)
+        return left
+
+    def _order(self, question: Any, reason: str) -> None:
+        if isinstance(question, Question):
+            self._number += 1
+            self._orders[self._number] = self.dashboard.order(question)
+            self.source.send(self._number, question, reason)
+
+    def _details(self, now: float) -> None:
+        ui, asked = self.ui, self._asked
+        if asked is not None and asked.future.done() and asked.taken is None:
+            asked.taken = now
+            if asked.agent_id == ui.agent_id and asked.future.exception() is None:
+                ui.details = (asked.future.result(), now)
+        if ui.view != "agent" or not (self.dashboard.link.usable or self.dashboard.replay):
+            return
+        same = asked is not None and asked.agent_id == ui.agent_id
+        if asked is not None and same and (asked.taken is None or now - asked.taken < _ASK):
+            return
+        self._asked = _Asked(ui.agent_id, self.source.details(ui.agent_id))
+
+
+class _Asked:
+    """A question about an agent that is on its way, and when its answer was taken."""
+
+    def __init__(self, agent_id: str, future: Future[dict[str, Any]]) -> None:
+        self.agent_id = agent_id
+        self.future = future
+        self.taken: float | None = None

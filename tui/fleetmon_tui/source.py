@@ -1,0 +1,201 @@
+"""Where frames come from: a running fleet, read in a thread that begins before the screen is up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from fleetmon.control.aclient import AsyncClient, follow
+from fleetmon.control.client import order
+from fleetmon.control.mirror import Mirror
+from fleetmon.control.protocol import ControlError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from fleetmon.control.client import Client
+    from fleetmon_tui.state.orders import Question
+
+Told = tuple[dict[str, Any], float, float]
+"""A frame, and when it came: monotonic and wall clock, seconds."""
+
+RATE = 4.0
+"""Frames a second that are asked for."""
+
+_AT_ONCE = 8  # commands under way at a time
+_PATIENCE = 60.0  # seconds for which an answer is waited for
+_WAITING = 4000  # frames that wait to be shown; beyond it the stream itself is held up
+
+
+class Source(Protocol):
+    """What the screen needs; nothing of it blocks.
+
+    Attributes:
+        first: set once there is something to show, or it is clear that there will not be.
+    """
+
+    first: threading.Event
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Begin; ``wake`` is called, from any thread, when there is something to take."""
+
+    def take(self) -> list[Told]:
+        """Return what came since the last call."""
+
+    def details(self, agent_id: str) -> Future[dict[str, Any]]:
+        """Ask for what is known about an agent beyond its row."""
+
+    def send(self, number: int, question: Question, reason: str) -> None:
+        """Send a command; answers come as frames of type ``answer`` with that number."""
+
+    def seek(self, word: str, what: object, now: float) -> None:
+        """Follow the time line of a recording, or go to its next warning."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+class _Marks(Mirror):
+    """Remembers where to resume. The rows themselves live in the dashboard's own store."""
+
+    def _rows(self, frame: Mapping[str, Any]) -> None:
+        self.seq = frame["seq"]
+        self.complete = self.complete or not frame["more"]
+
+    def _events(self, frame: Mapping[str, Any]) -> None:
+        if frame["events"]:
+            self.event_seq = frame["events"][-1]["seq"]
+
+
+class Live:
+    """Follows a running fleet.
+
+    Attributes:
+        first: set once rows have come, or it is clear that there is no fleet.
+    """
+
+    def __init__(
+        self, locate: Callable[[str | None], Client], *, rate: float = RATE, actor: str = ""
+    ) -> None:
+        """Prepare; nothing is opened.
+
+        Args:
+            locate: returns a client for the fleet, given the name of the one that was seen before;
+                raises :class:`ControlError` where there is none.
+            rate: frames a second.
+            actor: who gives commands, as the audit tells it.
+        """
+        self._locate = locate
+        self._rate = rate
+        self._actor = actor
+        self._mirror = _Marks()
+        self._client: Client | None = None
+        self._told: deque[Told] = deque()
+        self._wake: Callable[[], None] = lambda: None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._thread: threading.Thread | None = None
+        self._limit: asyncio.Semaphore | None = None
+        self.first = threading.Event()
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Begin, or call another ``wake`` from now on."""
+        self._wake = wake
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="fleetmon-source", daemon=True)
+            self._thread.start()
+
+    def take(self) -> list[Told]:
+        """Return what came since the last call, oldest first."""
+        told = []
+        while self._told:
+            told.append(self._told.popleft())
+        return told
+
+    def details(self, agent_id: str) -> Future[dict[str, Any]]:
+        """Ask for an agent; the future fails with a :class:`ControlError`."""
+        return self._submit(self._agent(agent_id))
+
+    def send(self, number: int, question: Question, reason: str) -> None:
+        """Send a command to each agent of a question, several at a time."""
+        for agent_id in question.agents:
+            self._submit(self._carry_out(number, question.command, agent_id, reason))
+
+    def seek(self, word: str, what: object, now: float) -> None:
+        """Do nothing: what lives has no time line."""
+
+    def close(self) -> None:
+        """End the thread."""
+        loop, main = self._loop, self._main
+        if loop is not None and main is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(main.cancel)
+        if self._thread is not None:
+            self._thread.join(1.0)
+
+    # -- in the thread ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._follow())
+        except asyncio.CancelledError:
+            pass
+        finally:
+            self.first.set()
+
+    async def _follow(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._main = asyncio.current_task()
+        self._limit = asyncio.Semaphore(_AT_ONCE)
+        frames = follow(self._found, self._mirror, events=True, rate=self._rate)
+        async for frame in frames:
+            told = cast("dict[str, Any]", frame)
+            self._put(told)
+            if told["type"] == "rows" or told.get("state") == "lost":
+                self.first.set()
+            if len(self._told) > _WAITING:  # the screen does not get on; nor shall we
+                await asyncio.sleep(0.05)
+
+    def _found(self) -> Client:
+        self._client = self._locate(self._mirror.name or None)
+        return self._client
+
+    def _put(self, frame: dict[str, Any]) -> None:
+        self._told.append((frame, time.monotonic(), time.time()))
+        self._wake()
+
+    def _submit(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            work.close()
+            failed: Future[Any] = Future()
+            failed.set_exception(ControlError("not connected"))
+            return failed
+        return asyncio.run_coroutine_threadsafe(work, loop)
+
+    async def _agent(self, agent_id: str) -> dict[str, Any]:
+        if self._client is None:
+            message = "not connected"
+            raise ControlError(message)
+        return cast("dict[str, Any]", await AsyncClient.of(self._client).agent(agent_id))
+
+    async def _carry_out(self, number: int, command: str, agent_id: str, reason: str) -> None:
+        def told(answer: Mapping[str, Any]) -> None:
+            frame = {"type": "answer", "number": number, "agent_id": agent_id, "answer": answer}
+            self._put(frame)
+
+        wanted = order(
+            command, agent_id, epoch=self._mirror.epoch, actor=self._actor, reason=reason
+        )
+        if self._client is None or self._limit is None:
+            told({"result": "failed", "reason": "not connected"})
+            return
+        try:
+            async with self._limit:
+                client = AsyncClient.of(self._client)
+                told(await client.command(wanted, limit=_PATIENCE, waiting=told))
+        except ControlError as error:
+            told({"result": "failed", "reason": str(error)})

@@ -1,0 +1,123 @@
+"""Brings the dashboard up: the stream first, then rows on the screen, then everything else."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from fleetmon_tui import overture
+from fleetmon_tui.lines.screen import compose
+from fleetmon_tui.session import Session
+from fleetmon_tui.state.dashboard import Dashboard
+from fleetmon_tui.state.text import ASCII, UNICODE
+from fleetmon_tui.state.themes import MONO, NIGHT, THEMES
+from fleetmon_tui.state.ui import Ui
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fleetmon.control.client import Client
+    from fleetmon_tui.source import Source
+
+_FIRST = 0.4  # seconds that the first rows may take before the program is loaded without them
+_ESCAPE = "25"  # milliseconds after which an escape is the key and not the head of a sequence
+
+
+class Options(NamedTuple):
+    """What the command line says.
+
+    Attributes:
+        read_only: refuse commands.
+        theme: name of a theme; empty takes the one that fits the environment.
+        ascii: draw with ASCII alone.
+        mouse: take the mouse.
+        rate: frames a second.
+        replay: a recording to show in place of a running fleet.
+    """
+
+    read_only: bool = False
+    theme: str = ""
+    ascii: bool = False
+    mouse: bool = True
+    rate: float = 4.0
+    replay: Path | None = None
+
+
+def run(options: Options, locate: Callable[[str | None], Client]) -> int:
+    """Show the dashboard until its user leaves.
+
+    Args:
+        options: see there.
+        locate: finds the fleet; see :class:`~fleetmon_tui.source.Live`.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        FleetmonError: the recording cannot be read.
+    """
+    session = session_of(options, locate)
+    os.environ.setdefault("ESCDELAY", _ESCAPE)
+    session.source.start(lambda: None)
+    try:
+        with overture.stage() as drawing:
+            if drawing:
+                _first_screen(session)
+            from fleetmon_tui.view.app import FleetApp
+
+            app = FleetApp(session)
+            app.run(mouse=options.mouse)
+            return app.return_code or 0
+    finally:
+        session.source.close()
+
+
+def session_of(options: Options, locate: Callable[[str | None], Client]) -> Session:
+    """Return everything that the screen stands on, not started yet."""
+    glyphs = ASCII if options.ascii or not _unicode() else UNICODE
+    fallback = MONO.name if os.environ.get("NO_COLOR") is not None else NIGHT.name
+    theme = options.theme or fallback
+    now = time.monotonic()
+    replay = options.replay is not None
+    dashboard = Dashboard(glyphs=glyphs, read_only=options.read_only, replay=replay)
+    ui = Ui(dashboard, themes=tuple(THEMES), theme=theme)
+    source: Source
+    if options.replay is not None:
+        from fleetmon_tui.replay import Replay
+
+        replayed = Replay(options.replay, now)
+        ui.timeline = replayed.timeline
+        source = replayed
+    else:
+        from fleetmon_tui.source import Live
+
+        source = Live(locate, rate=options.rate, actor=_actor())
+    return Session(dashboard, ui, source)
+
+
+def _first_screen(session: Session) -> None:
+    session.source.first.wait(_FIRST)
+    now = time.monotonic()
+    session.take(now)
+    width, height = overture.size()
+    overture.draw(compose(session.ui, now, width, height), THEMES[session.ui.theme])
+
+
+def _unicode() -> bool:
+    encoding = (getattr(sys.stdout, "encoding", "") or "").lower().replace("-", "")
+    return encoding in {"utf8", "utf16", "utf32"} and os.environ.get("TERM") not in {
+        "linux",
+        "dumb",
+    }
+
+
+def _actor() -> str:
+    import getpass
+
+    try:
+        return f"{getpass.getuser()} (dashboard)"
+    except (KeyError, OSError):
+        return "dashboard"

@@ -1,0 +1,64 @@
+"""The one widget: a screen of lines, of which those are painted again that changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleetmon_tui.lines.screen import Drawn
+    from fleetmon_tui.view.styles import Styles
+
+
+class Canvas(Widget):
+    """Shows lines. It decides nothing and knows nothing of fleets."""
+
+    DEFAULT_CSS = "Canvas { width: 100%; height: 100%; background: ansi_default; }"
+
+    def __init__(self, styles: Styles) -> None:
+        """Begin empty."""
+        super().__init__()
+        self.looks = styles
+        self.drawn: Sequence[Drawn] = ()
+        self.painted = 0
+
+    def draw(self, drawn: Sequence[Drawn]) -> int:
+        """Show lines; returns how many are painted again."""
+        before = self.drawn
+        self.drawn = drawn
+        width = self.size.width
+        if len(before) != len(drawn):
+            self.refresh()
+            return len(drawn)
+        # one region for each run of lines that differ
+        regions: list[Region] = []
+        start = -1
+        for at, line in enumerate(drawn):
+            if line != before[at]:
+                if start < 0:
+                    start = at
+            elif start >= 0:
+                regions.append(Region(0, start, width, at - start))
+                start = -1
+        if start >= 0:
+            regions.append(Region(0, start, width, len(drawn) - start))
+        if regions:
+            self.refresh(*regions)
+        return sum(region.height for region in regions)
+
+    def dress(self, styles: Styles) -> None:
+        """Paint everything in another theme."""
+        self.looks = styles
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """Return one line."""
+        if y < len(self.drawn):
+            self.painted += 1
+            return self.looks.strip(self.drawn[y])
+        return Strip.blank(self.size.width, self.looks.of("", ""))
