@@ -51,7 +51,7 @@ clean:
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What pip has to say goes to standard error: standard output belongs to the command asked for.
-$(VENV)/.for-demo: EXTRAS := tui,yaml
+$(VENV)/.for-demo: EXTRAS := otlp,tui,yaml
 $(VENV)/.for-test: EXTRAS := test
 $(VENV)/.for-dev: EXTRAS := dev
 $(VENV)/.for-demo $(VENV)/.for-test $(VENV)/.for-dev: $(VENV)/.made pyproject.toml fleetmon/_version.py

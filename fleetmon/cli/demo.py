@@ -60,6 +60,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--chaos", action="store_true", help="inject faults of seven kinds, by seed"
     )
     parser.add_argument(
+        "--log",
+        metavar="FILE",
+        help="append a JSON line for each task and event; - is standard output, and all else then "
+        "goes to standard error",
+    )
+    parser.add_argument(
+        "--trace",
+        metavar="URL",
+        nargs="?",
+        const="",
+        help="send spans there by OTLP (default: $OTEL_EXPORTER_OTLP_ENDPOINT, without it no "
+        "spans; --trace alone: http://localhost:4318)",
+    )
+    parser.add_argument(
         "--json",
         action="store_true",
         help="one JSON object on standard output at the end, everything else on standard error",
@@ -99,6 +113,8 @@ def run(arguments: argparse.Namespace) -> int:
             agents=arguments.agents,
             chaos=arguments.chaos,
             as_json=arguments.json,
+            log=arguments.log,
+            trace=arguments.trace,
         )
     )
 

@@ -27,6 +27,7 @@ from fleetmon.demo.observed import ObservedWorker
 from fleetmon.demo.outcome import Outcomes
 from fleetmon.demo.services import Services
 from fleetmon.demo.signals import signals_taken
+from fleetmon.demo.telling import STDOUT, telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -57,6 +58,8 @@ class DemoOptions:
         chaos: inject faults.
         as_json: print one JSON object on standard output, all else on standard error.
         tempo: factor on the durations of faults; 1 for people.
+        log: file for JSON lines, ``-`` for standard output (all else then on standard error).
+        trace: collector for spans; empty: the default one; None: the one that ``OTEL_*`` name.
     """
 
     path: str | None = None
@@ -68,6 +71,8 @@ class DemoOptions:
     chaos: bool = False
     as_json: bool = False
     tempo: float = 1.0
+    log: str | None = None
+    trace: str | None = None
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -77,7 +82,8 @@ def run_demo(options: DemoOptions) -> int:
         FleetmonError: a roster, a directory or an address that cannot be used; nothing runs then.
         OSError: a file that cannot be read.
     """
-    console = Console(sys.stderr if options.as_json else sys.stdout)
+    aside = options.as_json or options.log == STDOUT
+    console = Console(sys.stderr if aside else sys.stdout)
     results = asyncio.run(perform(options, console))
     for line in results.lines(chaos=options.chaos):
         console.say(line)
@@ -102,7 +108,10 @@ async def perform(
     """
     roster = ELITE if options.agents is None else load_roster(options.agents)
     corpus = find_corpus(options.path, seed=options.seed)
-    with tempfile.TemporaryDirectory(prefix="fleetmon-demo-") as directory:
+    with (
+        tempfile.TemporaryDirectory(prefix="fleetmon-demo-") as directory,
+        telling(options.log, options.trace, console) as told,
+    ):
         root = Path(directory)
         players = choose_cast(roster, corpus, options.seed, root, tempo=options.tempo)
         fleet = Supervisor(
@@ -115,6 +124,8 @@ async def perform(
                 control=options.control,
             ),
             roster=roster,
+            tracer=told.tracer,
+            log=told.log,
         )
         with Services(options.seed, root / "shared") as services:
             demo = _Demo(options, console, fleet, players, services)
