@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: demo test soak lint types layers bench bench-instructions clean system-packages
+.PHONY: demo test soak soak-record lint types layers bench bench-instructions clean system-packages
 .DELETE_ON_ERROR:
 
 # `exec` leaves no shell in between: a Ctrl-C at the terminal reaches the demo once, from the
@@ -25,6 +25,10 @@ test: $(VENV)/.for-test
 # The storm of tests/behaviour/test_books.py with 300,000 tasks, some minutes of work.
 soak: $(VENV)/.for-test
 	@FLEETMON_SOAK=300000 $(BIN)/python -m pytest tests/behaviour/test_books.py -o faulthandler_timeout=1200 $(ARGS)
+
+# A host with 100,000 tasks is killed at fifty random moments; the record has to be exact each time.
+soak-record: $(VENV)/.for-test
+	@FLEETMON_SOAK_RECORD=50 $(BIN)/python -m pytest tests/record/test_crash.py $(ARGS)
 
 lint: $(VENV)/.for-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

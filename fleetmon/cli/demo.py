@@ -57,6 +57,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="another roster, TOML or YAML (default: the Elite Agent Collective of 40)",
     )
     parser.add_argument(
+        "--record", metavar="FILE", help="keep a record of the fleet there, to look at afterwards"
+    )
+    parser.add_argument(
         "--chaos", action="store_true", help="inject faults of seven kinds, by seed"
     )
     parser.add_argument(
@@ -109,6 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
             duration=arguments.duration,
             metrics=metrics,
             control=control,
+            record=arguments.record,
             seed=arguments.seed,
             agents=arguments.agents,
             chaos=arguments.chaos,

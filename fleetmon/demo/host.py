@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fleetmon import ELITE, Supervisor, load_roster
+from fleetmon import ELITE, Recorder, Supervisor, load_roster
 from fleetmon.demo import books, report
 from fleetmon.demo.agents import AsyncAgent, PullingAgent, SyncAgent
 from fleetmon.demo.cast import choose_cast, settings
@@ -53,6 +53,7 @@ class DemoOptions:
         duration: seconds; None until Ctrl-C.
         metrics: ``HOST:PORT``.
         control: ``HOST:PORT`` of the control plane on TCP; ``1``: on its socket alone; ``0``: none.
+        record: file that the record of the fleet goes into; None for none.
         seed: decides files and faults.
         agents: file of another roster.
         chaos: inject faults.
@@ -66,6 +67,7 @@ class DemoOptions:
     duration: float | None = None
     metrics: str = "127.0.0.1:9003"
     control: str = "1"
+    record: str | None = None
     seed: int = 0
     agents: str | None = None
     chaos: bool = False
@@ -126,6 +128,7 @@ async def perform(
             roster=roster,
             tracer=told.tracer,
             log=told.log,
+            recorder=None if options.record is None else Recorder(options.record, required=True),
         )
         with Services(options.seed, root / "shared") as services:
             demo = _Demo(options, console, fleet, players, services)
@@ -138,6 +141,8 @@ async def perform(
                     )
                     url = fleet.metrics_url
                     console.say(f"metrics: {url}")
+                    if options.record is not None:
+                        console.say(f"record:  {options.record}")
                     if options.control not in {"0", "1"}:
                         console.say(f"control: {fleet.control_url}")
                     console.say(f"look:    curl -s {url} | grep agents_health_status")
