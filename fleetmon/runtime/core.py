@@ -24,6 +24,7 @@ from fleetmon.snapshot import AgentSnapshot, Condition, LapseRecord, TaskSnapsho
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fleetmon.numbers import Exemplar
     from fleetmon.roster import RosterEntry
     from fleetmon.runtime.fleet import Fleet
     from fleetmon.runtime.task import Task
@@ -50,6 +51,7 @@ class AgentCore:
         open: :attr:`accepting`, as of the latest change; the hot path looks at this alone.
         inflight: tasks that have begun and not ended, by id; written from any thread.
         journal: keeps accepted tasks, where there is a recorder and the spec asks for that.
+        struck: generation, and the sampled task that its body had taken when it went down.
     """
 
     __slots__ = (
@@ -81,6 +83,7 @@ class AgentCore:
         "publish_event",
         "removed",
         "spec",
+        "struck",
         "task_ids",
         "throttled_until",
         "work",
@@ -112,6 +115,7 @@ class AgentCore:
             ),
         )
         self.inflight: dict[int, Task] = {}
+        self.struck: tuple[int, Exemplar | None] = (0, None)
         self.generation = 0
         self.attention = False
         self.failures_in_row = 0
@@ -269,6 +273,19 @@ class AgentCore:
             self.mode,
             self.spec,
         )
+
+    def exemplar(self) -> Exemplar | None:
+        """Return a sampled task that is in flight: the trace to look at when the agent fails.
+
+        One that a body had taken has ended by the time its failure is counted: see ``struck``.
+        """
+        generation, struck = self.struck
+        if struck is not None and generation == self.generation:
+            return struck
+        for task in tuple(self.inflight.values()):
+            if task.sampled:
+                return task.exemplar()
+        return None
 
     def snapshot(self, now: float) -> AgentSnapshot:
         """Return a picture of this agent, from any thread."""

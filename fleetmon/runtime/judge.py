@@ -123,5 +123,5 @@ def hung(core: AgentCore, task: Task, limit: str) -> None:
     elif core.mode == "owned" and task.incarnation is not None and task.aio is not None:
         core.work.cancel(task, "hang")
     else:
-        core.numbers.fail("hang")
+        core.numbers.fail("hang", task.exemplar())
         machine.lapse(f"{name} ran for {seconds:.0f} s, beyond its hard limit", "hang")

@@ -166,7 +166,7 @@ class Machine(Consequences):
             return
         if error is None:
             self._lapse("its body ended", "crash", None, None, permanent=False)
-            core.numbers.fail("crash")
+            core.numbers.fail("crash", core.exemplar())
             self.fact(_F_LAPSED)
             return
         if self._refused_first(error) or self._failed_to_rise(error):
@@ -177,7 +177,7 @@ class Machine(Consequences):
             reason, error_type = "its worker died", "process_died"
         elif not incarnation.started:
             reason, error_type = "did not start", "start_failed"
-        core.numbers.fail(error_type)
+        core.numbers.fail(error_type, core.exemplar())
         self._lapse(reason, error_type, error, verdict, permanent=verdict.kind == "permanent")
         self.fact(_F_LAPSED)
 
@@ -222,7 +222,7 @@ class Machine(Consequences):
         if self.actual not in _ALIVE:
             return
         if count:
-            self.core.numbers.fail(error_type)
+            self.core.numbers.fail(error_type, self.core.exemplar())
         self._lapse(reason, error_type, error, verdict, permanent=False)
         self.fact(_F_LAPSED)
 

@@ -87,6 +87,8 @@ def settle(
 def give_back(work: Work, incarnation: Incarnation, *, lapse: bool) -> None:
     """The body has ended: what it had taken and not finished goes by policy."""
     reason = incarnation.end_reason or ("lapse" if lapse else "stop")
+    if lapse:
+        work.core.struck = incarnation.generation, work.core.exemplar()
     for task in tuple(incarnation.pulled.values()):
         del incarnation.pulled[task.id]
         _leave_context(task)

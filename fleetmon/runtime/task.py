@@ -261,7 +261,7 @@ class Task:
         """Return the task's identity for a metric, ``None`` unless its span is recorded."""
         if not self.sampled:
             return None
-        seconds = self.ended_at - self.started_at
+        seconds = (self.ended_at or self.core.now()) - self.started_at
         return Exemplar(
             f"{self.trace_id:032x}", f"{self.span_id:016x}", seconds, self.core.fleet.wall()
         )
