@@ -83,8 +83,10 @@ class Session:
         ui, asked = self.ui, self._asked
         if asked is not None and asked.future.done() and asked.taken is None:
             asked.taken = now
-            if asked.agent_id == ui.agent_id and asked.future.exception() is None:
-                ui.details = (asked.future.result(), now)
+            future = asked.future
+            known = not future.cancelled() and future.exception() is None
+            if known and asked.agent_id == ui.agent_id:
+                ui.details = (future.result(), now)
         if ui.view != "agent" or not (self.dashboard.link.usable or self.dashboard.replay):
             return
         same = asked is not None and asked.agent_id == ui.agent_id

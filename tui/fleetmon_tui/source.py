@@ -118,7 +118,9 @@ class Live:
 
     def details(self, agent_id: str) -> Future[dict[str, Any]]:
         """Ask for an agent; the future fails with a :class:`ControlError`."""
-        return self._submit(self._agent(agent_id))
+        future = self._submit(self._agent(agent_id))
+        future.add_done_callback(lambda _: self._wake())
+        return future
 
     def send(self, number: int, question: Question, reason: str) -> None:
         """Send a command to each agent of a question, several at a time."""

@@ -88,25 +88,32 @@ def _group(dashboard: Dashboard, at: int, pointer: str) -> Line:
     return [*line, (f"  {told}", "quiet")]
 
 
-def facts(dashboard: Dashboard) -> Line:
-    """Return what the status line says of the list: order, filter, marks."""
+def facts(dashboard: Dashboard, *, short: bool) -> Line:
+    """Return what the status line always says of the list: filter, marks, range."""
     listing, selection, glyphs = dashboard.listing, dashboard.selection, dashboard.glyphs
     line: Line = []
     if listing.filter.text:
-        shown = len(listing.admitted)
-        line += [(f"/{listing.filter.text}", "key"), (f" {shown} of {len(dashboard.store)}", "")]
-        if listing.filter.wrong:
+        shown, total = len(listing.admitted), len(dashboard.store)
+        line += [(f"/{listing.filter.text}", "key")]
+        line.append((f" {shown}/{total}" if short else f" {shown} of {total}", ""))
+        if listing.filter.wrong and not short:
             line.append((f" ({listing.filter.wrong})", "warn"))
         line.append(("  ", ""))
     if selection.marks:
         hidden = selection.hidden()
-        told = f"{len(selection.marks)} marked" + (f" ({hidden} hidden)" if hidden else "")
+        told = f"{len(selection.marks)}" if short else f"{len(selection.marks)} marked"
+        told += f" ({hidden} hidden)" if hidden else ""
         line += [(f"{glyphs.mark} {told}", "key"), ("  ", "")]
     if selection.anchor is not None:
         line += [("range: move, then v", "key"), ("  ", "")]
-    order = f"by {listing.sort}" if listing.sort else "in the order of the roster"
-    backwards = ", reversed" if listing.reverse else ""
-    return [*line, (f"{order}{backwards}", "quiet")]
+    return line
+
+
+def order(dashboard: Dashboard) -> Line:
+    """Return how the list is sorted."""
+    listing = dashboard.listing
+    told = f"by {listing.sort}" if listing.sort else "in the order of the roster"
+    return [(told + (", reversed" if listing.reverse else ""), "quiet")]
 
 
 def position(dashboard: Dashboard, top: int, height: int) -> str:

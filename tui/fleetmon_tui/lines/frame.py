@@ -140,11 +140,22 @@ def _facts(dashboard: Dashboard) -> list[tuple[str, str]]:
     return facts
 
 
-def status(dashboard: Dashboard, now: float, width: int, left: Line, right: str) -> Line:
-    """Return the line above the keys: a message if there is one, else what the view says."""
+def status(
+    dashboard: Dashboard, now: float, width: int, *, kept: Line, left: Line, right: str
+) -> Line:
+    """Return the line above the keys.
+
+    Args:
+        dashboard: has the message, if there is one.
+        now: monotonic seconds.
+        width: cells.
+        kept: what stands there always, such as the filter.
+        left: what stands there unless there is a message.
+        right: which lines are in sight.
+    """
     glyphs = dashboard.glyphs
     text, role = dashboard.message(now)
-    told: Line = [(" ", ""), (text, role or "title")] if text else [(" ", ""), *left]
+    told: Line = [(" ", ""), *kept, *([(text, role or "title")] if text else left)]
     room = width - len(right) - 1
     return [*fit_line(told, room, glyphs.cut), (right, "quiet"), (" ", "")]
 

@@ -164,21 +164,23 @@ def _finished(
 
 def _status(ui: Ui, now: float, width: int, position: str) -> Line:
     dashboard = ui.dashboard
+    kept: Line = []
     left: Line = []
     if ui.view == "fleet":
-        left = fleet.facts(dashboard)
+        short = bool(dashboard.message(now)[0])
+        kept, left = fleet.facts(dashboard, short=short), fleet.order(dashboard)
     elif ui.view == "events":
         if dashboard.events_filter.text:
-            left = [(f"/{dashboard.events_filter.text}", "key"), ("  ", "")]
+            kept = [(f"/{dashboard.events_filter.text}", "key"), ("  ", "")]
         following = ui.pages["events"].follow
-        left.append(("following the newest" if following else "standing still, f follows", "quiet"))
+        left = [("following the newest" if following else "standing still, f follows", "quiet")]
     elif ui.view == "agent" and ui.details is not None:
         late = now - ui.details[1]
         if late > 5.0 and not dashboard.replay:  # noqa: PLR2004
-            left = [(f"lists below are {age(late)} old", "warn")]
+            kept = [(f"lists below are {age(late)} old", "warn"), ("  ", "")]
     if ui.view not in VIEWS:
-        left = [*left, ("  esc goes back", "quiet")] if left else [("esc goes back", "quiet")]
-    return frame.status(dashboard, now, width, left, position)
+        left = [("esc goes back", "quiet")]
+    return frame.status(dashboard, now, width, kept=kept, left=left, right=position)
 
 
 def _timeline(ui: Ui, now: float, width: int) -> Line:

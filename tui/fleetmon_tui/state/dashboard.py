@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fleetmon_tui.state.text import Glyphs
 
-_SAID = 8.0  # seconds for which a message stands
+_SAID = 6.0  # seconds for which a message stands
 _EACH = 1.0  # seconds between samples of the sparklines
 
 
@@ -137,7 +137,8 @@ class Dashboard:
         Returns:
             Whether the lines of the fleet view may be others than before.
         """
-        self.link.look(now)
+        if not self.replay:
+            self.link.look(now)
         changed = self.store.settled()
         if changed:
             self._stirred = True

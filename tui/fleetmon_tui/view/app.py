@@ -67,7 +67,7 @@ class FleetApp(App[None], inherit_bindings=False):
         super().__init__(ansi_color=True)
         self.animation_level = "none"
         self.session = session
-        self.canvas = Canvas(Styles(THEMES[session.ui.theme]))
+        self.canvas = Canvas(Styles(THEMES[session.ui.theme]), self.paint)
         self.frames = 0
         self.spent = 0.0
         self._main: asyncio.AbstractEventLoop | None = None
@@ -96,10 +96,6 @@ class FleetApp(App[None], inherit_bindings=False):
         # what is here by now stays: the collector need not look at it again and again
         gc.collect()
         gc.freeze()
-
-    def on_resize(self) -> None:
-        """Lay everything out anew."""
-        self.call_after_refresh(self.paint)
 
     # -- painting --------------------------------------------------------------------------------
 

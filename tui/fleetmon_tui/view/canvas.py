@@ -9,7 +9,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fleetmon_tui.lines.screen import Drawn
     from fleetmon_tui.view.styles import Styles
@@ -20,9 +20,10 @@ class Canvas(Widget):
 
     DEFAULT_CSS = "Canvas { width: 100%; height: 100%; background: ansi_default; }"
 
-    def __init__(self, styles: Styles) -> None:
-        """Begin empty."""
+    def __init__(self, styles: Styles, resized: Callable[[], None]) -> None:
+        """Begin empty; ``resized`` is called when there is more or less room."""
         super().__init__()
+        self._resized = resized
         self.looks = styles
         self.drawn: Sequence[Drawn] = ()
         self.painted = 0
@@ -50,6 +51,10 @@ class Canvas(Widget):
         if regions:
             self.refresh(*regions)
         return sum(region.height for region in regions)
+
+    def on_resize(self) -> None:
+        """Ask for lines that fit."""
+        self._resized()
 
     def dress(self, styles: Styles) -> None:
         """Paint everything in another theme."""

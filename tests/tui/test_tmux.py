@@ -1,0 +1,148 @@
+"""The dashboard as a person uses it: real programs in a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+from helpers_tmux import Terminal
+
+from fleetmon import AgentSpec, Backoff, Supervisor, SupervisorSettings
+from fleetmon.record.recorder import Recorder
+
+DEMO = ("demo", "--metrics", "0", "--seed", "7")
+
+
+def shows_tier(screen):
+    return re.search(r"/tier1 5(/| of )40", screen)
+
+
+def lines_with(screen, text):
+    return [line for line in screen.splitlines() if text in line]
+
+
+def test_an_operator_finds_restarts_and_keeps_his_place_through_the_death_of_the_fleet():
+    with Terminal(80, 24) as terminal:
+        demo = terminal.background(*DEMO)
+        terminal.run("tui")
+        first = terminal.until(lambda s: "● live" in s and "APEX" in s, "live rows")
+        assert "40" in first.splitlines()[0]
+
+        # sort: every agent has done something, the busiest first
+        terminal.press(":")
+        terminal.press("-l", "sort by tasks")
+        terminal.press("Enter")
+        terminal.until("TASKS↓")
+
+        # filter, and mark the three first that it leaves
+        terminal.press("/")
+        terminal.press("-l", "tier1")
+        terminal.press("Enter")
+        terminal.until(shows_tier)
+        terminal.press("<")
+        terminal.press(":")
+        terminal.press("-l", "sort by roster")
+        terminal.press("Enter", "g")
+        terminal.until(lambda s: "APEX" in s.splitlines()[3], "APEX on the first line")
+
+        # drill down and come back
+        terminal.press("Enter")
+        terminal.until(lambda s: "agent APEX" in s and "computer science" in s, "the agent view")
+        terminal.until("Recent tasks")
+        terminal.press("G")
+        terminal.until(lambda s: "Policy" in s or "Log" in s, "what the fleet told of it")
+        terminal.press("Escape")
+        terminal.until(shows_tier)
+
+        # mark three, restart them through the question, see them come back
+        terminal.press("Space", "Space", "Space")
+        terminal.until(lambda s: re.search(r"✚ 3\b", s), "three marks")
+        terminal.press("r")
+        asked = terminal.until("Restart 3 agents?")
+        assert "APEX, CIPHER, ARCHITECT" in asked
+        assert "[ Cancel ]" in asked
+        terminal.press("Enter")
+        terminal.until("cancelled, nothing was done")
+        terminal.press("r")
+        terminal.until("Restart 3 agents?")
+        terminal.press("y")
+        terminal.until("3 of 3 running again")
+
+        # the demo dies: said within a second or so, rows stay, commands are refused
+        demo.kill()
+        demo.wait()
+        gone = terminal.until("✖ disconnected since")
+        assert lines_with(gone, "APEX")
+        terminal.press("r")
+        terminal.until("refused")
+
+        # it comes back: attached again by itself, filter and marks are what they were
+        terminal.background(*DEMO)
+        back = terminal.until(lambda s: "● reconnected" in s or "● live" in s, "live again")
+        assert "/tier1" in back
+        assert len(lines_with(back, "✚")) >= 3
+        assert re.search(r"▶.VELOCITY|▶.AXIOM", back)
+        terminal.press("q")
+        terminal.until("left with 0")
+
+
+async def recorded(path):
+    class Flaky:
+        async def handle(self, task):
+            if task.payload == "crash":
+                raise SystemError("the disk is gone")
+            return task.payload
+
+    spec = AgentSpec(backoff=Backoff(floor=0.2, base=0.3), max_consecutive_failures=2)
+    recorder = Recorder(path, interval=0.1, pictures=0.1)
+    async with Supervisor(SupervisorSettings(name="night"), recorder=recorder) as fleet:
+        agents = [await fleet.add(name, Flaky, spec=spec) for name in ("APEX", "CIPHER", "AXIOM")]
+        for _ in range(4):
+            for agent in agents:
+                await agent.run("read", "page")
+        for _ in range(2):
+            with pytest.raises(SystemError):
+                await agents[1].run("read", "crash")
+        await asyncio.sleep(1.0)  # a recording has a length; this is its
+
+
+@pytest.mark.anyio
+async def test_a_recording_is_replayed_and_explains_what_happened(tmp_path):
+    path = tmp_path / "night.db"
+    await recorded(path)
+    with Terminal(120, 40) as terminal:
+        terminal.run("tui", "--replay", str(path))
+        terminal.until(lambda s: "recording" in s and "CIPHER" in s, "the recording")
+        terminal.press("}")
+        terminal.until(lambda s: re.search(r"CIPHER .* 6 ", s), "the tasks at the end")
+        terminal.press("2")
+        terminal.until("lapsed: 2 failures in a row")
+        terminal.press("1", "G", "Enter")
+        told = terminal.until(lambda s: "agent CIPHER" in s and "Failures" in s, "its story")
+        assert "lapsed" in told
+        terminal.press("{")
+        terminal.press("P")
+        terminal.until("paused")
+        terminal.press("r")
+        terminal.until("this is a recording")
+        terminal.resize(80, 24)
+        terminal.until(lambda s: len(s.splitlines()[0]) <= 80 and "paused" in s, "a smaller screen")
+        terminal.press("q")
+        terminal.until("left with 0")
+
+
+def test_without_colour_and_unicode_everything_is_still_said():
+    with Terminal(80, 24) as terminal:
+        terminal.run("tui", "--ascii", "--read-only", NO_COLOR="1")
+        terminal.until("looking for a fleet")
+        terminal.background(*DEMO)
+        screen = terminal.until(lambda s: "* live" in s and "APEX" in s, "live rows")
+        assert screen.isascii()
+        assert "read-only" in screen
+        styled = terminal.screen(styles=True)
+        assert not re.search(r"\x1b\[[0-9;]*(3[0-7]|4[0-7]|9[0-7]|38|48)[0-9;]*m", styled)
+        terminal.press("Q")
+        terminal.until("quarantine refused")
+        terminal.press("C-c")
+        terminal.until("left with 0")
