@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import re
 import signal
 import sys
+from types import SimpleNamespace
 
 import pytest
 from otlp_receiver import Receiver, over_http
 
+from fleetmon import Supervisor
+from fleetmon.demo.telling import telling
 from tests.integration.helpers_programs import Program, eventually, fetch
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -61,16 +66,37 @@ def test_exemplars_on_the_demo_s_metrics_name_spans_and_lines(start, monkeypatch
     assert re.search(r"spans: +\d+ exported, none lost", "".join(program.said))
 
 
-def test_lines_alone_have_a_trace_id_for_each_task_and_metrics_no_exemplar(start, tmp_path):
+def test_lines_alone_have_a_trace_id_for_each_task_and_make_no_spans(tmp_path):
+    said = []
     file = tmp_path / "demo.jsonl"
-    program, address = start("--json", "--log", str(file))
 
-    def tasks():
-        lines = [json.loads(line) for line in file.read_text().splitlines() if line[-1:] == "}"]
-        return [line for line in lines if line["message"] == "task succeeded"]
+    async def work():
+        with telling(str(file), None, SimpleNamespace(say=said.append)) as told:
+            async with Supervisor(tracer=told.tracer, log=told.log) as fleet:
+                agent = fleet.attach("A")
+                for _ in range(20):
+                    with agent.task("t") as task:
+                        logging.getLogger("own").warning("a word")
+                        assert not task.sampled
 
-    found = eventually(lambda: seen if len(seen := tasks()) >= 40 else None)
-    assert len({line["trace_id"] for line in found}) >= 20
-    assert marks(address) == set()
-    out = program.ask_to_end(signal.SIGTERM)
-    assert json.loads(out)["agents"]  # and nothing but the report on standard output
+    asyncio.run(work())
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    tasks = [line for line in lines if line["message"] == "task succeeded"]
+    words = [line for line in lines if line["message"] == "a word"]
+    assert len({line["trace_id"] for line in tasks}) == len(tasks) == 20
+    assert [line["trace_id"] for line in words] == [line["trace_id"] for line in tasks]
+    assert said == []  # nothing was lost
+
+
+def test_without_options_and_variables_nothing_is_told():
+    with telling(None, None, None) as told:
+        assert told == (None, None)
+
+
+def test_a_variable_alone_switches_spans_on(monkeypatch):
+    said = []
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    with telling(None, None, SimpleNamespace(say=said.append)) as told:
+        assert told.tracer is not None
+        assert told.log is None
+    assert said == ["spans:   0 exported, none lost"]
