@@ -5,8 +5,9 @@ went; they are called from asynchronous routes, ask each other, and ask Ryot, a 
 behind an HTTP API of its own. Each request is one trace through both services, named in the header
 ``x-trace-id``, in the spans, in the log lines and in the exemplars on ``/metrics``. As services::
 
-    uvicorn --factory neurectomy:ryot --port 8000
-    RYOT_URL=http://127.0.0.1:8000 uvicorn --factory neurectomy:neurectomy --port 8080
+    uvicorn --factory neurectomy:ryot --port 8000 --no-access-log
+    export RYOT_URL=http://127.0.0.1:8000
+    uvicorn --factory neurectomy:neurectomy --port 8080 --no-access-log
 
 Spans go to where ``OTEL_EXPORTER_OTLP_ENDPOINT`` says. Needs ``fleetmon[fastapi,otlp]``. As a
 script it runs both in one process, on free ports, and prints what becomes of three requests.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import NonRecordingSpan, StatusCode
+from opentelemetry.trace import NonRecordingSpan, Span, StatusCode
 
 from fleetmon.errors import FleetmonError
 from fleetmon.telemetry.incidents import place
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 HEADER = "x-trace-id"
 """Header of an answer that holds the trace id, 32 hex digits."""
+
+_URLS = ("http.url", "http.target", "url.full")
+_QUERY = "url.query"
 
 EXCLUDED = "/(metrics|healthz|readyz|livez)/?$"
 """URLs of probes and scrapes: nobody wants a span of each."""
@@ -100,6 +103,23 @@ class _Discreet:
             raise
 
 
+def _without_query(span: Span, *_facts: Any) -> None:
+    # stock instrumentation writes the whole URL, and a query may well be a prompt
+    if not span.is_recording():
+        return
+    attributes = getattr(span, "attributes", None) or {}
+    for name in _URLS:
+        address = attributes.get(name)
+        if isinstance(address, str) and "?" in address:
+            span.set_attribute(name, address.partition("?")[0])
+    if attributes.get(_QUERY):
+        span.set_attribute(_QUERY, "")
+
+
+async def _later_without_query(span: Span, *facts: Any) -> None:
+    _without_query(span, *facts)
+
+
 def _provider(tracing: TracerProvider | TracingHandle | None) -> Any:
     return getattr(tracing, "provider", tracing)
 
@@ -123,7 +143,8 @@ def instrument_fastapi(
             global provider.
         header: of every answer, with the trace id; empty for none.
         excluded: regular expressions, separated by commas, of URLs that are not traced.
-        messages: put messages of exceptions into spans, which may quote what was asked.
+        messages: put messages of exceptions and query strings into spans, which may quote what
+            was asked.
 
     Raises:
         InstrumentationMissingError: the extra ``fastapi`` is not installed.
@@ -138,6 +159,7 @@ def instrument_fastapi(
     FastAPIInstrumentor.instrument_app(
         app,
         tracer_provider=_provider(tracing),
+        server_request_hook=None if messages else _without_query,
         excluded_urls=excluded,
         exclude_spans=["send", "receive"],
     )
@@ -152,22 +174,35 @@ def instrument_fastapi(
 
 
 def instrument_httpx(
-    client: Any = None, tracing: TracerProvider | TracingHandle | None = None
+    client: Any = None,
+    tracing: TracerProvider | TracingHandle | None = None,
+    *,
+    messages: bool = False,
 ) -> None:
     """Trace the requests of an httpx client, and send the trace along in their headers.
 
     Args:
         client: an ``httpx.Client`` or ``AsyncClient``; ``None`` for all that are made from now on.
         tracing: as of :func:`instrument_fastapi`.
+        messages: put query strings into spans.
 
     Raises:
         InstrumentationMissingError: the extra ``fastapi`` is not installed.
     """
     try:
+        import httpx
         from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
     except ImportError as error:
         raise InstrumentationMissingError("httpx") from error
+    hook, later = (None, None) if messages else (_without_query, _later_without_query)
+    provider = _provider(tracing)
     if client is None:
-        HTTPXClientInstrumentor().instrument(tracer_provider=_provider(tracing))
+        HTTPXClientInstrumentor().instrument(
+            tracer_provider=provider, request_hook=hook, async_request_hook=later
+        )
     else:
-        HTTPXClientInstrumentor.instrument_client(client, tracer_provider=_provider(tracing))
+        HTTPXClientInstrumentor.instrument_client(
+            client,
+            tracer_provider=provider,
+            request_hook=later if isinstance(client, httpx.AsyncClient) else hook,
+        )

@@ -84,6 +84,34 @@ async def test_an_exception_is_told_by_type_and_place_and_quoted_only_if_asked(s
     assert (SECRET in span.to_json()) == messages
 
 
+@pytest.mark.parametrize("messages", [False, True])
+@pytest.mark.parametrize("names", ["", "http"])
+async def test_query_strings_stay_out_of_spans_unless_asked(spans, monkeypatch, messages, names):
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", names)
+    from opentelemetry.instrumentation import _semconv
+
+    stability = _semconv._OpenTelemetrySemanticConventionStability
+    monkeypatch.setattr(stability, "_initialized", False)
+    monkeypatch.setattr(stability, "_OTEL_SEMCONV_STABILITY_SIGNAL_MAPPING", {})
+    app = app_of(spans, messages=messages)
+    async with client_of(app) as client:
+        instrument_httpx(client, spans.provider, messages=messages)
+        await client.get(f"/fine?prompt={SECRET}")
+    server, request = (span.to_json() for span in spans.spans)
+    for text in (server, request):
+        assert (SECRET in text) == messages
+        assert "/fine" in text
+
+
+def test_a_synchronous_client_is_as_discreet(spans):
+    transport = httpx.MockTransport(lambda _request: httpx.Response(200))
+    with httpx.Client(transport=transport, base_url="http://test") as client:
+        instrument_httpx(client, spans.provider)
+        client.get("/", params={"prompt": SECRET})
+    (span,) = spans.spans
+    assert SECRET not in span.to_json()
+
+
 async def test_what_is_instrumented_is_the_application_and_not_the_process(spans):
     from starlette.background import BackgroundTask
 
