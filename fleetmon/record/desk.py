@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from fleetmon.errors import RecordError
 from fleetmon.events import EventKind
 from fleetmon.record import previous
+from fleetmon.record.inflight import Look, unfinished
 from fleetmon.record.scribe import Life, Open, Scribe
 from fleetmon.record.store import Store, broken, full
 from fleetmon.rows import COLUMNS
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleetmon.events import Event
-    from fleetmon.hooks import FleetView, TaskView
+    from fleetmon.hooks import FleetView
     from fleetmon.snapshot import InterruptedTask
 
 _BREATH = 64  # rows after which the interpreter is given away
@@ -33,20 +34,6 @@ _FIRST_RETRY, _LAST_RETRY = 1.0, 30.0  # seconds
 _IDLE = 1.0  # seconds between two commits that say nothing but "still alive"
 _TIDY = 10.0  # seconds between two looks at the file's bounds
 _QUIET = 60.0  # seconds between two failures that are told
-
-
-class Look(NamedTuple):
-    """The fleet as the thread has just seen it.
-
-    Attributes:
-        at: wall clock, seconds; whatever ended before has been noted by the hooks.
-        clock: the supervisor's, at the same time.
-        running: tasks that had begun and not ended, seen just after.
-    """
-
-    at: float
-    clock: float
-    running: Sequence[TaskView]
 
 
 class Desk:
@@ -270,9 +257,9 @@ class Desk:
         picture = last or now >= self._picture_at
         at, clock, seq = look.at, look.clock, view.seq
         ended = {end[0] for end in self.ends}
-        opened, payloads = self._opened(look, scribe, ended)
+        opened, payloads = unfinished(look, self.accepted, self.events, scribe.open, ended)
         closed = ended & scribe.open.keys()
-        closed |= self._without_end(look, scribe, ended | opened.keys(), now)
+        closed |= self._without_end(look, scribe, ended | opened.keys(), now, last=last)
         more = {k: n - self._lost.get(k, 0) for k, n in drops.items() if n > self._lost.get(k, 0)}
         idle = not (self.ends or self.events or opened or closed or picture or more)
         if idle and now - self._committed_at < _IDLE:
@@ -330,42 +317,9 @@ class Desk:
                 time.sleep(0)  # the host's loop may be waiting for the interpreter
         return rows
 
-    def _opened(
-        self, look: Look, scribe: Scribe, ended: set[int]
-    ) -> tuple[dict[int, Open], dict[int, bytes | None]]:
-        opened: dict[int, Open] = {}
-        payloads: dict[int, bytes | None] = {}
-        for task_id, task, payload in self.accepted:
-            if task_id not in ended:
-                opened[task_id] = task
-                payloads[task_id] = payload
-        for event in self.events:
-            if event.kind is EventKind.TASK_REDELIVERED and event.task_id not in ended:
-                data = event.data
-                opened[event.task_id] = Open(
-                    event.agent_id, data["task_type"], data["attempt"], 0, event.at, waiting=True
-                )
-        for running in look.running:
-            number = running.id
-            if number in ended:
-                continue
-            known = opened.get(number) or scribe.open.get(number)
-            if known is not None:
-                if known.attempt > running.attempt:
-                    continue  # it was given back since the look
-                if not known.waiting and known[2:4] == (running.attempt, running.generation):
-                    continue
-            opened[number] = Open(
-                running.agent_id,
-                running.slot.task_type,
-                running.attempt,
-                running.generation,
-                look.at - (look.clock - running.started_at),
-                waiting=False,
-            )
-        return opened, payloads
-
-    def _without_end(self, look: Look, scribe: Scribe, known: set[int], now: float) -> set[int]:
+    def _without_end(
+        self, look: Look, scribe: Scribe, known: set[int], now: float, *, last: bool
+    ) -> set[int]:
         """Return tasks that stand in the file as running, run no more, and whose end was lost."""
         running = {task.id for task in look.running}
         away = {
@@ -373,7 +327,7 @@ class Desk:
             for number, task in scribe.open.items()
             if not task.waiting and number not in running and number not in known
         }
-        lost = {number for number, since in away.items() if now - since > _AWAY}
+        lost = {number for number, since in away.items() if last or now - since > _AWAY}
         self._away = {n: since for n, since in away.items() if n not in lost}
         return lost
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fleetmon.hooks import FleetView, TaskView
     from fleetmon.snapshot import InterruptedTask
 
-_HURRY = 8192  # waiting ends at which the thread does not sit out its interval
+_HURRY = 32_768  # waiting ends at which the thread does not sit out its interval
 _OPENING = 5.0  # seconds that a start waits for the file
 _CLOSING = 5.0  # seconds that a close waits for the thread
 _CLAIM = 5.0  # seconds that a claim waits for its commit
@@ -116,7 +116,7 @@ class Recorder:
         self._events: deque[Event] = deque()
         self._accepted: deque[tuple[int, Open, bytes]] = deque()
         self._payload_bytes = 0
-        self._mark = min(_HURRY, self._limit)
+        self._mark = min(_HURRY, self._limit // 2)
         self._requests: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -325,7 +325,7 @@ class Recorder:
         look = desk.look(last=last)
         if look is not None:
             desk.ends += self._drained(self._ends, desk.room_for_ends)
-            self._mark = 0 if self._closing else min(_HURRY, self._limit)
+            self._mark = 0 if self._closing else min(_HURRY, self._limit // 2)
             for each in self._drained(self._accepted, self._limit):
                 with self._lock:
                     self._payload_bytes -= len(each[2])
