@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fleetmon.events import EventKind
 from fleetmon.numbers import DEAD_LETTERED
+from fleetmon.policy.transitions import Actual
 from fleetmon.runtime.phase import ENDED
 from fleetmon.runtime.task import Task
 
@@ -61,6 +62,8 @@ async def hand_over(core: AgentCore) -> int:
         )
         core.work.put_last(task)
         delivered += 1
+    if core.machine.actual is Actual.STOPPED:  # while the record was asked
+        core.work.cancel_waiting("stop")
     core.work.dispatch()
     return delivered
 
