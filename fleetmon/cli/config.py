@@ -19,6 +19,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name", metavar="NAME", nargs="?", help="everything that holds for this agent"
     )
+    parser.add_argument(
+        "--key", metavar="KEY", default="", help="keys that begin so only, such as intensity"
+    )
     fleet.where(parser)
 
 
@@ -43,11 +46,12 @@ def _config(arguments: argparse.Namespace) -> int:
         out.say_json(told)
         return fleet.DONE
     if arguments.name is not None:
-        out.say(*_flat(told["spec"], ""))
-        return fleet.DONE
-    out.say(*_flat(told["settings"], ""))
-    for agent_id, own in told["agents"].items():
-        out.say(*_flat(own, f"agents.{agent_id}."))
+        lines = list(_flat(told["spec"], ""))
+    else:
+        lines = list(_flat(told["settings"], ""))
+        for agent_id, own in told["agents"].items():
+            lines += _flat(own, f"agents.{agent_id}.")
+    out.say(*(line for line in lines if line.startswith(arguments.key)))
     return fleet.DONE
 
 

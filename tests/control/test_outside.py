@@ -150,10 +150,13 @@ async def test_a_reader_that_goes_away_and_ctrl_c_end_it_quietly(hall):
         poke.cancel()
         code = out.decode().splitlines()[-1]
         assert (code in {"0", "141"}, err) == (True, b""), (line, out, err)
-    watch = await started("-m", "fleetmon", "events", "--watch")
+    # whoever started the tests in the background has made them ignore Ctrl-C
+    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    watch = await started("-m", "fleetmon", "events", "--watch", **heeding)
     await line_of(watch, "agent_added")
     watch.send_signal(signal.SIGINT)
-    out, err = await watch.communicate()
+    async with asyncio.timeout(30):
+        out, err = await watch.communicate()
     assert (watch.returncode, err) == (130, b"")
 
 
