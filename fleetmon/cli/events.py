@@ -27,6 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--since", type=_number, metavar="SEQ", help="after this event")
     parser.add_argument("--last", type=_number, metavar="N", help="the last N only")
+    parser.add_argument(
+        "--record", metavar="FILE", help="keep a record of the whole fleet there, until Ctrl-C"
+    )
     parser.add_argument("--watch", action="store_true", help="go on with what happens from now")
     fleet.where(parser)
 
@@ -36,6 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.last is not None and arguments.watch:
         out.complain("events", "--last and --watch: give --since with --watch instead")
         return fleet.USAGE
+    if arguments.record is not None:
+        from fleetmon.cli._record import keep
+
+        return fleet.answered("events", lambda: keep(arguments))
     return fleet.answered("events", lambda: _events(arguments))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -130,6 +131,7 @@ def test_history_of_what_is_no_record_is_one_line(tmp_path, capsys):
 def place(monkeypatch):
     with tempfile.TemporaryDirectory(prefix="fm-") as directory:  # short, for a socket's path
         monkeypatch.setenv("XDG_RUNTIME_DIR", directory)
+        monkeypatch.setenv("TMPDIR", f"{directory}/tmp")
         yield directory
 
 
@@ -166,6 +168,45 @@ async def test_the_stream_of_another_fleet_becomes_a_record_of_it(place, tmp_pat
         next(e.monotonic for e in fleet.recent_events() if e.kind is EventKind.LAPSED), abs=0.1
     )
     read.close()
+
+
+async def test_events_record_keeps_a_record_until_ctrl_c(place, tmp_path):
+    path = tmp_path / "far.db"
+    settings = SupervisorSettings(name="far", control=Control(enabled=True))
+    async with Supervisor(settings) as fleet:
+        agent = await fleet.add("A", worker, spec=SPEC)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "fleetmon", "events", "--fleet", "far", "--record", str(path),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(30):
+            assert b"recording far into" in await process.stdout.readline()
+            await agent.restart(actor="ann")
+            while not path.exists() or not _events_of(path, "command"):
+                await asyncio.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            out, err = await process.communicate()
+        assert (process.returncode, err) == (0, b"")
+        assert b" events" in out
+    with Recording(path) as read:
+        assert [life.ended for life in read.lives()] == ["left"]
+        assert read.events()[0].seq == 1, "what the fleet had kept stands in it, too"
+        assert read.at(1e11).row("A").generation == 2
+        assert read.at(1e11).state == "gap"
+
+
+def _events_of(path, kind):
+    try:
+        with Recording(path) as read:
+            return read.events(kinds=[kind])
+    except RecordError:  # it is just being made
+        return []
+
+
+async def test_events_record_of_no_fleet_leaves_no_file(place, tmp_path, capsys):
+    code = main(["events", "--record", str(tmp_path / "none.db")])
+    assert code == 3
+    assert not (tmp_path / "none.db").exists()
 
 
 def frames_of(epoch="e", *, pid=7):
