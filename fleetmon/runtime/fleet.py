@@ -85,7 +85,6 @@ class Fleet:
         self.groups = Groups(self)
         self.redeliveries = Budget(settings.restarts.redeliveries, 60.0)
         self.dead_letters: deque[DeadLetter] = deque(maxlen=settings.dead_letters)
-        self.dead_letter_count = 0
         self.late_results = 0
         self.zombies: set[Incarnation] = set()
         self.leaked_threads = 0
@@ -372,7 +371,6 @@ class Fleet:
 
     def bury_task(self, task: Task, reason: str) -> None:
         """Keep a task that was given up, for a look and a retry by hand."""
-        self.dead_letter_count += 1
         self.dead_letters.append(
             DeadLetter(
                 task.id,
@@ -420,7 +418,7 @@ class Fleet:
             self.late_results,
             len(self.zombies),
             self.leaked_threads,
-            self.dead_letter_count,
+            len(self.dead_letters),
             len(self.recovery.active),
             self.recovery.control.state not in ("closed", "ramping"),
             _dropped(self.observers.log),

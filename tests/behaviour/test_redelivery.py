@@ -31,6 +31,12 @@ from fleetmon import (
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 
+def kept_on_metrics(fleet):
+    """Return what /metrics says of dead letters."""
+    (family,) = (f for f in fleet.collector().collect() if f.name == "fleetmon_dead_letters")
+    return family.samples[0].value
+
+
 class TestNoOverlap:
     async def test_16_the_task_of_a_zombie_waits_until_the_zombie_is_reaped(self):
         work = Stubborn()
@@ -152,6 +158,7 @@ class TestPoison:
                 await poison
             assert await good == "good"
             (letter,) = fleet.dead_letters()
+            assert kept_on_metrics(fleet) == 1
             assert (letter.agent_id, letter.payload, letter.attempts) == ("A", "poison", 3)
             assert agent.generation == 4
             with pytest.raises(LookupError, match="12345"):
@@ -159,6 +166,7 @@ class TestPoison:
             healed = True
             assert await fleet.retry_dead_letter(letter.task_id) == "poison"
             assert fleet.dead_letters() == ()
+            assert kept_on_metrics(fleet) == 0
             now = agent.snapshot()
             assert (now.dead_lettered, now.succeeded, now.assigned) == (1, 2, 3)
 
