@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: demo test soak soak-record lint types layers bench bench-instructions clean system-packages
+.PHONY: demo test test-stack soak soak-record lint types layers bench bench-instructions clean system-packages
 .DELETE_ON_ERROR:
 
 # `exec` leaves no shell in between: a Ctrl-C at the terminal reaches the demo once, from the
@@ -21,6 +21,12 @@ demo: $(VENV)/.for-demo
 
 test: $(VENV)/.for-test
 	@$(BIN)/python -m pytest $(ARGS)
+
+# deploy/ against the real programs: Debian's, and current ones built with Go, once, into a cache.
+# Takes minutes; what the machine lacks is skipped with a reason.
+test-stack: $(VENV)/.for-test
+	@$(BIN)/python tests/stack/programs.py
+	@$(BIN)/python -m pytest -o faulthandler_timeout=600 tests/stack $(ARGS)
 
 # The storm of tests/behaviour/test_books.py with 300,000 tasks, some minutes of work.
 soak: $(VENV)/.for-test

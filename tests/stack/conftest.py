@@ -1,0 +1,66 @@
+"""What the whole suite shares: the programs in both versions, and the table at its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import programs
+import pytest
+from receivers import Receivers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VERSIONS = ("debian", "current")
+
+TABLES = pytest.StashKey[list[str]]()
+
+
+def need(found: programs.Tool | programs.Missing) -> programs.Tool:
+    """Return the program, or skip with the reason."""
+    if isinstance(found, programs.Missing):
+        pytest.skip(found.reason)
+    return found
+
+
+@pytest.fixture(scope="session", params=VERSIONS)
+def prometheus(request: pytest.FixtureRequest) -> programs.Tool:
+    return need(programs.prometheus(request.param))
+
+
+@pytest.fixture(scope="session", params=VERSIONS)
+def promtool(request: pytest.FixtureRequest) -> programs.Tool:
+    return need(programs.promtool(request.param))
+
+
+@pytest.fixture(scope="session", params=VERSIONS)
+def alertmanager(request: pytest.FixtureRequest) -> programs.Tool:
+    return need(programs.alertmanager(request.param))
+
+
+@pytest.fixture(scope="session", params=VERSIONS)
+def amtool(request: pytest.FixtureRequest) -> programs.Tool:
+    return need(programs.amtool(request.param))
+
+
+@pytest.fixture
+def receivers() -> Iterator[Receivers]:
+    servers = Receivers()
+    try:
+        yield servers
+    finally:
+        servers.close()
+
+
+@pytest.fixture(scope="session")
+def table(request: pytest.FixtureRequest) -> list[str]:
+    """Lines to show when all is done."""
+    return request.config.stash.setdefault(TABLES, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    lines = terminalreporter.config.stash.get(TABLES, [])
+    if lines:
+        terminalreporter.section("proven against the real programs")
+        for line in lines:
+            terminalreporter.write_line(line)
