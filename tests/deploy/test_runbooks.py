@@ -40,6 +40,7 @@ def test_a_page_has_its_sections_in_order_and_its_links_lead_somewhere(page):
         assert (DEPLOY.parent / script).exists() or script in COMING, script
     # Prometheus serves the pages as templates
     assert "{{" not in text
+    assert "<" not in text
 
 
 COMING: set[str] = set()

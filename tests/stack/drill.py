@@ -62,7 +62,7 @@ class Fleet:
         self.scenario = scenario
         self.port = free_port()
         self.process: subprocess.Popen[str] | None = None
-        self._said: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._said: queue.SimpleQueue[tuple[float, str]] = queue.SimpleQueue()
 
     @property
     def job(self) -> str:
@@ -80,17 +80,18 @@ class Fleet:
         threading.Thread(target=self._read, args=(self.process, self._said), daemon=True).start()
 
     @staticmethod
-    def _read(process: subprocess.Popen[str], said: queue.SimpleQueue[str]) -> None:
+    def _read(process: subprocess.Popen[str], said: queue.SimpleQueue[tuple[float, str]]) -> None:
         assert process.stdout is not None
         with process.stdout as out:
             for line in out:
-                said.put(line.strip())
-        said.put("")
+                said.put((time.monotonic(), line.strip()))
+        said.put((time.monotonic(), ""))
 
-    def hear(self, word: str, within: float = 60.0) -> None:
-        """Wait for a word."""
-        said = self._said.get(timeout=within)
+    def hear(self, word: str, within: float = 60.0) -> float:
+        """Wait for a word; returns when it was said."""
+        at, said = self._said.get(timeout=within)
         assert said == word, f"{self.scenario}: {said!r} instead of {word!r}"
+        return at
 
     def say(self, word: str) -> None:
         assert self.process is not None
@@ -192,7 +193,7 @@ def find(
     return None
 
 
-def run(course: Course, fleets: dict[str, Fleet]) -> None:
+def run(course: Course, fleets: dict[str, Fleet]) -> None:  # noqa: C901, PLR0912 - a script
     """Go through all of it; what does not come within its time is for the tests to tell."""
     for fleet in fleets.values():
         fleet.start()
@@ -238,8 +239,9 @@ def run(course: Course, fleets: dict[str, Fleet]) -> None:
         else:
             fleet.say("mend")
     for fleet in fleets.values():
-        fleet.hear("ready" if fleet.scenario == "down" else "mended")
-        course.mended[fleet.scenario] = time.monotonic()
+        course.mended[fleet.scenario] = fleet.hear(
+            "ready" if fleet.scenario == "down" else "mended"
+        )
     for stack in course.stacks:
         stack.receivers.wait(lambda m: everything(m, firing=False), RESOLVED_WITHIN)
         stack.receivers.wait(
@@ -277,8 +279,7 @@ def no_fleet_at_all(course: Course, fleets: dict[str, Fleet]) -> None:
     for stack in course.stacks:
         stack.receivers.wait(lambda m: find(m, "FleetAbsent", "", firing=True), 60)
     fleets["down"].start()
-    fleets["down"].hear("ready")
-    course.absent = (gone, time.monotonic())
+    course.absent = (gone, fleets["down"].hear("ready"))
     for stack in course.stacks:
         stack.receivers.wait(lambda m: find(m, "FleetAbsent", "", firing=False), 60)
 

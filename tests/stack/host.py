@@ -11,6 +11,7 @@ import asyncio
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fleetmon import (
@@ -68,10 +69,8 @@ class Scenario:
 
         async def lane() -> None:
             while True:
-                try:
+                with suppress(Exception):  # failing is what some of them are for
                     await agent.run("work", None)
-                except Exception:  # noqa: BLE001, S110 - that is the point
-                    pass
                 await asyncio.sleep(every())
 
         self.tasks += [asyncio.ensure_future(lane()) for _ in range(lanes)]
@@ -168,7 +167,7 @@ class Blocking(Scenario):
     async def start(self) -> None:
         async def handle(task: Task) -> None:
             if self.broken:
-                time.sleep(2.5)  # noqa: ASYNC251 - the very mistake
+                time.sleep(2.5)
 
         agent = await self.fleet.add("BLOCKER", lambda: handle_with(handle))
         self.feed(agent, lambda: 0.05)

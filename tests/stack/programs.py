@@ -1,7 +1,7 @@
 """Real programs for this suite: Debian's, and current ones built once from their Go modules.
 
-``python tests/stack/programs.py`` builds what is missing and says what there is; the tests skip what
-could not be had, with the reason. The cache is ``$FLEETMON_STACK_CACHE``, by default
+``python tests/stack/programs.py`` builds what is missing and says what there is; the tests skip
+what could not be had, with the reason. The cache is ``$FLEETMON_STACK_CACHE``, by default
 ``~/.cache/fleetmon-stack``: a folder for each program and version, which may be deleted.
 """
 
@@ -192,9 +192,7 @@ def prometheus(which: str) -> Tool | Missing:
 
 def promtool(which: str) -> Tool | Missing:
     """Return a promtool: ``debian`` or ``current``."""
-    return (
-        debian("promtool", "prometheus") if which == "debian" else built(PROMETHEUS, "promtool")
-    )
+    return debian("promtool", "prometheus") if which == "debian" else built(PROMETHEUS, "promtool")
 
 
 def alertmanager(which: str) -> Tool | Missing:

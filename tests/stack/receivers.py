@@ -1,4 +1,4 @@
-"""Local stand-ins for PagerDuty, Slack, mail and webhooks: they take what a real Alertmanager sends."""
+"""Local stand-ins for PagerDuty, Slack, mail and webhooks, for a real Alertmanager to send to."""
 
 from __future__ import annotations
 
@@ -102,14 +102,16 @@ class Receivers:
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
                 """Say nothing."""
 
-            def do_POST(self) -> None:  # noqa: N802
+            def do_POST(self) -> None:
                 at = time.monotonic()
                 raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 way = self.path.strip("/").split("/")[0]
                 if way in receivers.refuse:
                     self._answer(403, b"{}")
                     return
-                for message in parse(way, json.loads(raw), at, self.headers.get("Authorization", "")):
+                for message in parse(
+                    way, json.loads(raw), at, self.headers.get("Authorization", "")
+                ):
                     receivers.put(message)
                 if way == "pagerduty":
                     self._answer(202, b'{"status":"success","message":"Event processed"}')

@@ -1,4 +1,4 @@
-"""Real servers beside a test: started on free ports of the loopback with the shipped files, and ended.
+"""Real servers beside a test: on free ports of the loopback, with the shipped files, and ended.
 
 Each server gets a directory of its own, laid out as the shipped files expect it. What is changed in
 them is said here and in :mod:`shorten`, and nowhere else.
@@ -152,7 +152,7 @@ class Prometheus(Server):
         Args:
             tool: the program.
             directory: of its own, empty.
-            scrape_configs: in place of the shipped ones; the intervals are the shipped ones, shortened.
+            scrape_configs: in place of the shipped ones; intervals are theirs, shortened.
             alertmanagers: addresses.
             factor: durations are divided by it.
         """

@@ -1,7 +1,7 @@
 """The stated transformation: the shipped files, with all durations divided by one factor.
 
-Of a rule file: ``interval``, ``for``, ``keep_firing_for`` of groups and rules, and in expressions the
-ranges in brackets and what follows ``offset``. Of Alertmanager's file: ``group_wait``,
+Of a rule file: ``interval``, ``for``, ``keep_firing_for`` of groups and rules, and in expressions
+the ranges in brackets and what follows ``offset``. Of Alertmanager's file: ``group_wait``,
 ``group_interval``, ``repeat_interval`` and ``resolve_timeout``. Of Prometheus' file and flags: its
 intervals and the two flags whose defaults are durations. Nothing else of an expression is touched:
 no threshold, no name, no label. Texts are left as they are, so a message says "5 minutes" where the

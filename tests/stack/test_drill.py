@@ -1,7 +1,8 @@
-"""Every alert that a fleet can cause, for real: from the fault to the page, from recovery to its end."""
+"""Every alert that a fleet can cause, for real: from the fault to the page and back."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,13 @@ import pytest
 import shorten
 import yaml
 from conftest import VERSIONS
-from receivers import Message
 from running import DEPLOY, SECRETS, request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from drill import Course
+    from receivers import Message
 
 WAYS = {"critical": "pagerduty", "warning": "slack", "info": "email"}
 ALL = {**drill.EXPECTED, **drill.AFTERWARDS}
@@ -60,11 +61,12 @@ def course(tmp_path_factory: pytest.TempPathFactory, table: list[str]) -> Iterat
 def rows(course: Course) -> list[str]:
     """Return the table."""
     lines = [
-        f"Durations of the rules and routes divided by {shorten.FACTOR}; seconds from the fault to the "
-        "page, and from recovery to the message that it is over.",
+        (
+            f"All durations of rules and routes divided by {shorten.FACTOR}; seconds from the fault to "
+            "the page, and from recovery to the message that it is over."
+        ),
         "",
-        f"{'alert':26} {'goes to':10}"
-        + "".join(f" {stack.name:>38}" for stack in course.stacks),
+        f"{'alert':26} {'goes to':10}" + "".join(f" {stack.name:>38}" for stack in course.stacks),
     ]
     for alert, scenario in [*ALL.items(), ("FleetAbsent", "")]:
         cells = []
@@ -147,7 +149,13 @@ def test_while_a_faster_burn_rate_speaks_the_slowest_keeps_quiet(course: Course)
 def test_nobody_is_paged_about_a_fleet_that_is_well(course: Course):
     first = min(course.broken.values())
     for stack in course.stacks:
-        early = [m for m in stack.receivers.all() if m.at < first and m.alert != "Watchdog"]
+        # Prometheus looks for targets for its first 5 seconds, whatever the factor: shortened, that
+        # is long enough for a fleet to be missed
+        early = [
+            message
+            for message in stack.receivers.all()
+            if message.at < first and message.alert not in {"Watchdog", "FleetAbsent"}
+        ]
         assert early == []
 
 
@@ -156,7 +164,7 @@ def test_the_watchdog_is_heard_until_prometheus_stops(course: Course):
         barks = [m.at for m in stack.receivers.all() if m.way == "watchdog"]
         before = [at for at in barks if at <= course.stopped]
         assert len(before) >= 4
-        gaps = [b - a for a, b in zip(before, before[1:], strict=False)]
+        gaps = [b - a for a, b in itertools.pairwise(before)]
         assert max(gaps) < 25, "a dead man's switch would have raised the alarm"
         # one may be on its way, or repeated while Alertmanager still believes in it
         assert not [at for at in barks if at > course.stopped + 12]
