@@ -61,10 +61,8 @@ def course(tmp_path_factory: pytest.TempPathFactory, table: list[str]) -> Iterat
 def rows(course: Course) -> list[str]:
     """Return the table."""
     lines = [
-        (
-            f"All durations of rules and routes divided by {shorten.FACTOR}; seconds from the fault to "
-            "the page, and from recovery to the message that it is over."
-        ),
+        f"All durations of rules and routes divided by {shorten.FACTOR}; seconds from the fault",
+        "to the page, and from recovery to the message that it is over.",
         "",
         f"{'alert':26} {'goes to':10}" + "".join(f" {stack.name:>38}" for stack in course.stacks),
     ]
