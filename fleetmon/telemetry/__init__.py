@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     )
     from fleetmon.telemetry.logs import JsonLog
     from fleetmon.telemetry.server import MetricsServer
-    from fleetmon.telemetry.standalone import registry_app, serve_metrics
+    from fleetmon.telemetry.standalone import LossCollector, registry_app, serve_metrics
     from fleetmon.telemetry.tracing import OTelTracer
     from fleetmon.telemetry.web import TraceIdHeader, instrument_fastapi, instrument_httpx
 
@@ -24,6 +24,7 @@ _WHERE = {
     "JsonFormatter": "logformat",
     "JsonLog": "logs",
     "LogHandle": "logformat",
+    "LossCollector": "standalone",
     "MetricsServer": "server",
     "OTelTracer": "tracing",
     "TraceIdHeader": "web",
@@ -42,6 +43,7 @@ __all__ = [
     "JsonFormatter",
     "JsonLog",
     "LogHandle",
+    "LossCollector",
     "MetricsServer",
     "OTelTracer",
     "TraceIdHeader",

@@ -301,8 +301,8 @@ FLEET_FAMILIES = (
 FAMILIES = AGENT_FAMILIES + FLEET_FAMILIES
 
 # at 0 from the first scrape, so that an alert on their increase sees the first loss
-_NO_LOG_DROPS = dict.fromkeys(("task", "event", "line", "sink", "closed", "unwritten", "render"), 0)
-_NO_SPAN_DROPS = dict.fromkeys(("queue", "export", "rejected", "shutdown"), 0)
+NO_LOG_DROPS = dict.fromkeys(("task", "event", "line", "sink", "closed", "unwritten", "render"), 0)
+NO_SPAN_DROPS = dict.fromkeys(("queue", "export", "rejected", "shutdown"), 0)
 
 
 def fleet_rows(
@@ -324,8 +324,8 @@ def fleet_rows(
         reading.dead_letters,
         reading.recovering,
         reading.shared_cause_open,
-        {**_NO_LOG_DROPS, **reading.log_drops},
-        {**_NO_SPAN_DROPS, **reading.span_drops},
+        {**NO_LOG_DROPS, **reading.log_drops},
+        {**NO_SPAN_DROPS, **reading.span_drops},
         *(
             (None,) * 5
             if recorder is None

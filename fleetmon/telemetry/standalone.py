@@ -16,8 +16,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.exposition import generate_latest as _stock_text
+from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.openmetrics.exposition import generate_latest as _stock_openmetrics
 
+from fleetmon.telemetry import families as f
 from fleetmon.telemetry.app import App
 from fleetmon.telemetry.collector import each
 from fleetmon.telemetry.server import MetricsServer
@@ -25,7 +27,12 @@ from fleetmon.telemetry.server import MetricsServer
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+    from prometheus_client.metrics_core import Metric
+
     from fleetmon.telemetry.app import ASGIApp
+    from fleetmon.telemetry.export import TracingHandle
+    from fleetmon.telemetry.logformat import LogHandle
+    from fleetmon.telemetry.logs import JsonLog
 
 _PAUSE = 0.00002  # seconds; sleep(0) takes the interpreter's lock back before others are awake
 
@@ -78,6 +85,44 @@ class RegistryRenderer:
         if openmetrics:
             chunks.append(b"# EOF\n")
         yield b"".join(chunks)
+
+
+class LossCollector:
+    """``fleetmon_log_drops_total`` and ``fleetmon_span_drops_total``, where no fleet tells them.
+
+    ``registry.register(LossCollector(logs=configure_logging(), tracing=configure_tracing()))``.
+    """
+
+    def __init__(
+        self, *, logs: LogHandle | JsonLog | None = None, tracing: TracingHandle | None = None
+    ) -> None:
+        """Read from ``logs`` and ``tracing`` at each scrape."""
+        self._logs = logs
+        self._tracing = tracing
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield both families without samples."""
+        yield from (_counter(name, label) for name, label in _LOSSES)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield both families; every cause is there from the first scrape."""
+        found = (
+            f.NO_LOG_DROPS | (self._logs.dropped if self._logs else {}),
+            f.NO_SPAN_DROPS | (self._tracing.lost if self._tracing else {}),
+        )
+        for (name, label), losses in zip(_LOSSES, found, strict=True):
+            metric = _counter(name, label)
+            for cause, count in losses.items():
+                metric.add_metric((cause,), count)
+            yield metric
+
+
+_LOSSES = (("fleetmon_log_drops_total", "kind"), ("fleetmon_span_drops_total", "cause"))
+
+
+def _counter(name: str, label: str) -> CounterMetricFamily:
+    (text,) = [family.help for family in f.FLEET_FAMILIES if family.name == name]
+    return CounterMetricFamily(name, text, labels=(label,))
 
 
 class _Service:

@@ -18,9 +18,10 @@ from prometheus_client import (
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_latest
 
-from fleetmon import ListenError, serve_metrics
+from fleetmon import JsonLog, ListenError, configure_tracing, serve_metrics
 from fleetmon.numbers import AgentNumbers
 from fleetmon.snapshot import FleetReading
+from fleetmon.telemetry import LossCollector
 from fleetmon.telemetry.collector import FleetCollector
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
@@ -132,3 +133,22 @@ def test_creation_times_are_left_out_whatever_the_process_has_set(registry):
             body = fetch(f"{server.url}/metrics", accept=accept)[1]
             assert b"later_total 1.0" in body
             assert b"_created" not in body
+
+
+def test_losses_of_lines_and_spans_are_told_without_a_supervisor(registry):
+    tracing = configure_tracing(endpoint="http://127.0.0.1:9", ratio=1.0)
+    log = JsonLog()
+    registry.register(LossCollector(logs=log, tracing=tracing))
+    with serve_metrics(registry, "127.0.0.1:0") as server:
+        before = fetch(f"{server.url}/metrics")[1]
+        log.close()
+        tracing.shutdown()
+        log.line("too late")
+        tracing.provider.get_tracer("t").start_span("too late").end()
+        after = fetch(f"{server.url}/metrics")[1]
+    for line in (
+        b'fleetmon_log_drops_total{kind="closed"}',
+        b'_span_drops_total{cause="shutdown"}',
+    ):
+        assert line + b" 0.0" in before
+        assert line + b" 1.0" in after
