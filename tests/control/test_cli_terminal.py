@@ -1,0 +1,100 @@
+"""The command line where somebody can be asked, and over the network."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers_control import QUICK, Echo
+
+from fleetmon import Supervisor, SupervisorSettings
+from fleetmon.settings import Control
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+async def hall(reachable):
+    async with reachable() as fleet:
+        for name in ("APEX", "CIPHER"):
+            await fleet.add(name, Echo, spec=QUICK)
+        yield fleet
+
+
+def on_a_terminal(line, answer):
+    """Run a command line on a terminal of its own and answer its question; gives all it showed."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fleetmon", *line.split()],
+        stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT,
+        env={**os.environ, "TERM": "xterm", "NO_COLOR": ""},
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    try:
+        while True:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:  # how a terminal says that nobody is there any more
+                break
+            if not piece:
+                break
+            shown += piece
+            if answer and b"[y/N]" in shown:
+                os.write(ours, answer)
+                answer = b""
+    finally:
+        os.close(ours)
+        process.wait(30)
+    return process.returncode, shown.decode()
+
+
+@pytest.mark.parametrize("answer", [b"\n", b"n\n", b"yo\n", b"\x04"])
+async def test_a_question_lists_whom_it_is_about_and_anything_but_yes_does_nothing(hall, answer):
+    code, shown = await asyncio.to_thread(on_a_terminal, "stop --all", answer)
+    assert code == 1
+    assert "stop 2 agents of hall:\r\n  APEX (running)\r\n  CIPHER (running)\r\n" in shown
+    assert "nothing was done" in shown
+    assert [a.snapshot().lifecycle for a in hall.agents] == ["running", "running"]
+
+
+async def test_yes_does_it_and_words_are_coloured_on_a_terminal(hall):
+    code, shown = await asyncio.to_thread(on_a_terminal, "stop APEX --wait", b"y\n")
+    assert (code, "APEX: stop done; now stopped" in shown) == (0, True)
+    code, shown = await asyncio.to_thread(on_a_terminal, "status", b"")
+    assert (code, "\x1b[32m" in shown) == (0, True)
+    code, shown = await asyncio.to_thread(on_a_terminal, "status --no-color", b"")
+    assert (code, "\x1b[" in shown) == (0, False)
+
+
+async def test_over_tcp_the_token_comes_from_a_file_or_the_environment(
+    place, fleetmon, monkeypatch, tmp_path
+):
+    monkeypatch.delenv("FLEETMON_CONTROL_TOKEN", raising=False)
+    token = "a-token-of-some-length"
+    control = Control(enabled=True, listen="127.0.0.1:0", token=token)
+    file = tmp_path / "token"
+    file.write_text(f"{token}\n")
+    async with Supervisor(SupervisorSettings(name="far", control=control)) as fleet:
+        await fleet.add("APEX", Echo)
+        url = fleet.control_url
+        code, out, _ = await fleetmon("--url", url, "status", "--token-file", str(file))
+        assert (code, out.partition(":")[0]) == (0, "far")
+        code, out, err = await fleetmon("--url", url, "status")
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert "$FLEETMON_CONTROL_TOKEN or with --token-file" in err
+        monkeypatch.setenv("FLEETMON_CONTROL_TOKEN", token)
+        code, out, _ = await fleetmon("--url", url, "pause", "APEX", "--yes")
+        assert (code, out) == (0, "APEX: pause accepted; now paused\n")
+        code, _, err = await fleetmon(
+            "--url", url, "status", "--token-file", str(tmp_path / "missing")
+        )
+        assert (code, "check --token-file" in err) == (2, True)
+        assert (await fleetmon("--url", url, "doctor"))[0] == 0
