@@ -185,6 +185,18 @@ def _import(quick: bool) -> list[Row]:
     return rows_of_import(quick=quick)
 
 
+def _attached(quick: bool) -> list[Row]:
+    from benchmarks.control import rows_of_attached
+
+    return rows_of_attached(quick=quick)
+
+
+def _stopped(quick: bool) -> list[Row]:
+    from benchmarks.control import rows_of_stopped
+
+    return rows_of_stopped(quick=quick)
+
+
 SECTIONS = (
     Section(frozenset({1, 2}), _tasks),
     Section(frozenset({3}), _counts),
@@ -199,6 +211,8 @@ SECTIONS = (
     Section(frozenset({13}), _dashboard),
     Section(frozenset({14}), _import),
     Section(frozenset({15}), _recording),
+    Section(frozenset({16, 17}), _attached),
+    Section(frozenset({18}), _stopped),
 )
 GOALS = frozenset().union(*(section.goals for section in SECTIONS))
 

@@ -7,7 +7,6 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
 
 from fleetmon.errors import NotRunningError, QueueFullError, SpecError, TaskTimeoutError
-from fleetmon.rows import row_of
 from fleetmon.runtime.task import CURRENT, Task
 from fleetmon.runtime.watch import watch
 
@@ -101,16 +100,15 @@ class Agent:
         """Return a frozen picture of it."""
         return self._core.snapshot(self._core.now())
 
-    def revision(self) -> tuple[Any, ...]:
-        """Return something that differs once a picture would, but for what moves with time."""
-        return self._core.revision()
+    @property
+    def revision(self) -> Callable[[], tuple[Any, ...]]:
+        """Call it for something that differs once a picture would, but for what moves with time."""
+        return self._core.revision
 
     def row(self, now: float | None = None) -> AgentRow:
         """Return its picture as a flat row; ``now`` is the supervisor's clock."""
         core = self._core
-        if now is None:
-            now = core.now()
-        return row_of(core.snapshot(now), now, core.numbers.bounds)
+        return core.row(core.now() if now is None else now)
 
     # -- work through the mailbox ----------------------------------------------------------------
 

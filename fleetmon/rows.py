@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fleetmon.numbers import Tally
     from fleetmon.snapshot import AgentSnapshot
 
 
@@ -104,17 +105,26 @@ COLUMNS = AgentRow._fields
 """Names of a row's values, in order. New ones are added at the end."""
 
 
-def row_of(agent: AgentSnapshot, now: float, bounds: Sequence[float]) -> AgentRow:
+def row_of(
+    agent: AgentSnapshot, now: float, bounds: Sequence[float], tally: Tally | None = None
+) -> AgentRow:
     """Return the row of one agent.
 
     Args:
         agent: its picture.
         now: the supervisor's clock when the picture was taken, seconds.
         bounds: upper bounds of the duration buckets in seconds, without +Inf.
+        tally: its numbers, where they were not read as a whole.
     """
-    numbers = agent.numbers
-    oldest = max(agent.tasks, key=lambda task: task.seconds, default=None)
-    counts = [sum(column) for column in zip(*(t.buckets for t in numbers.types), strict=True)]
+    if tally is None:
+        tally = agent.numbers.tally()
+    tasks = agent.tasks
+    oldest = None
+    if tasks:
+        oldest = tasks[0] if len(tasks) == 1 else max(tasks, key=lambda task: task.seconds)
+    p50, p95 = quantiles((0.5, 0.95), bounds, tally.buckets)
+    succeeded, failed, cancelled, timed_out, dead_lettered = tally.outcomes
+    verified, unverified = tally.recoveries
     lapse = agent.last_lapse
     return AgentRow(
         agent.agent_id,
@@ -126,31 +136,31 @@ def row_of(agent: AgentSnapshot, now: float, bounds: Sequence[float]) -> AgentRo
         agent.lifecycle,
         agent.desired,
         agent.health,
-        tuple((c.name, round(c.since, 3), c.reason, c.hard) for c in agent.conditions),
+        tuple([(c.name, round(c.since, 3), c.reason, c.hard) for c in agent.conditions]),
         agent.generation,
         agent.accepting,
         agent.capacity,
-        numbers.in_flight,
+        tally.in_flight,
         agent.queue_limit,
-        numbers.queued,
-        round(numbers.utilization, 4),
+        tally.queued,
+        round(tally.utilization, 4),
         oldest.task_type if oldest else "",
         oldest.task_id if oldest else 0,
         round(now - oldest.seconds, 3) if oldest else 0.0,
         oldest.note if oldest else "",
-        agent.assigned,
-        agent.succeeded,
-        agent.failed,
-        agent.cancelled,
-        agent.timed_out,
-        agent.dead_lettered,
-        numbers.redelivered,
-        agent.failures,
-        quantile(0.5, bounds, counts),
-        quantile(0.95, bounds, counts),
-        numbers.restarts,
-        numbers.recoveries[0],
-        numbers.recoveries[1],
+        tally.assigned,
+        succeeded,
+        failed,
+        cancelled,
+        timed_out,
+        dead_lettered,
+        tally.redelivered,
+        tally.failures,
+        None if p50 is None else round(p50, 6),
+        None if p95 is None else round(p95, 6),
+        tally.restarts,
+        verified,
+        unverified,
         agent.streak,
         None if agent.retry_in is None else round(now + agent.retry_in, 3),
         agent.zombies,
@@ -172,16 +182,32 @@ def quantile(q: float, bounds: Sequence[float], counts: Sequence[int]) -> float 
     Returns:
         ``None`` without observations.
     """
+    return quantiles((q,), bounds, counts)[0]
+
+
+def quantiles(
+    qs: Sequence[float], bounds: Sequence[float], counts: Sequence[int]
+) -> list[float | None]:
+    """Return several quantiles, ``qs`` rising, in one pass; see :func:`quantile`."""
     total = sum(counts)
     if not total:
-        return None
-    rank = q * total
+        return [None] * len(qs)
+    found: list[float | None] = []
+    wanted = iter(qs)
+    rank = next(wanted) * total
     below = 0
     for at, count in enumerate(counts):
-        if count and below + count >= rank:
+        if not count:
+            continue
+        while below + count >= rank:
             if at == len(bounds):
-                break
-            lower = bounds[at - 1] if at else 0.0
-            return lower + (bounds[at] - lower) * (rank - below) / count
+                found.append(bounds[-1] if bounds else None)
+            else:
+                lower = bounds[at - 1] if at else 0.0
+                found.append(lower + (bounds[at] - lower) * (rank - below) / count)
+            if len(found) == len(qs):
+                return found
+            rank = next(wanted) * total
         below += count
-    return bounds[-1] if bounds else None
+    # rounding of q times the total may leave a rank just above it
+    return found + [bounds[-1] if bounds else None] * (len(qs) - len(found))

@@ -356,6 +356,11 @@ class Supervisor:
         """All agents, declared ones included, in order of registration."""
         return tuple(Agent(self, c) for c in tuple(self._fleet.cores.values()) if not c.removed)
 
+    @property
+    def membership(self) -> int:
+        """A number that is another one once an agent has come or gone, for those who look often."""
+        return self._fleet.membership
+
     async def remove(self, agent_id: str, *, reason: str = "", actor: str = "") -> None:
         """Stop an agent, bounded, and let it go; its counters stay on the metrics.
 

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import instructions, process, recovery, tasks
+from benchmarks import control, instructions, process, recovery, tasks
 from benchmarks.erlang import Peer
 from benchmarks.table import Goal, Row
 
@@ -58,6 +58,18 @@ async def test_memory_and_the_watchdog_are_measured():
     assert process.resident() > 1_000_000
 
 
+async def test_a_reader_costs_something_only_while_it_is_there():
+    found = await control.attached(3, seconds=0.6, rounds=1)
+    assert found.alone == 0
+    assert 0 < found.cpu < 1
+    assert found.complete < 5
+
+
+async def test_a_reader_that_was_stopped_is_right_again():
+    found = await control.stopped(3, seconds=0.2, warm=0.2)
+    assert found.right < 5
+
+
 def test_the_ratio_to_otp_needs_every_run_of_otp():
     goals = (Goal("<=", 5), Goal("<=", 2))
     fine = recovery._row("5", "crash", 30e-6, (Peer(10e-6, "25"), Peer(20e-6, "25")), goals)
@@ -104,7 +116,7 @@ def test_rows_are_chosen_by_number_and_range(text, found):
     assert command.goals(text) == found
 
 
-@pytest.mark.parametrize("text", ["0", "15", "x", "3-", "1,,2", ""])
+@pytest.mark.parametrize("text", ["0", "19", "x", "3-", "1,,2", ""])
 def test_a_row_that_is_not_there_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match=r"row"):
         command.goals(text if text != "3-" else "3-x")
@@ -112,7 +124,7 @@ def test_a_row_that_is_not_there_is_refused(text):
 
 def test_every_goal_has_one_section():
     counted = [goal for section in command.SECTIONS for goal in section.goals]
-    assert sorted(counted) == list(range(1, 15))
+    assert sorted(counted) == list(range(1, 19))
 
 
 def test_the_command_prints_writes_and_tells_misses(monkeypatch, capsys, tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetmon import Supervisor
-from fleetmon.rows import COLUMNS, quantile, row_of
+from fleetmon.rows import COLUMNS, quantile, quantiles, row_of
 from fleetmon.testing import current_clock
 
 BOUNDS = (0.1, 1.0, 10.0)
@@ -68,3 +68,28 @@ async def test_a_row_is_plain_and_stays_the_same_while_nothing_happens():
         again = json.loads(json.dumps(row))
         assert len(again) == len(COLUMNS)
         assert again[COLUMNS.index("lifecycle")] == "running"
+
+
+@pytest.mark.anyio
+@pytest.mark.virtual_time
+async def test_a_row_that_is_taken_quickly_is_the_row_of_the_picture():
+    clock = current_clock()
+    async with Supervisor(clock=clock) as fleet:
+        agent = fleet.attach("TENSOR", capacity=2)
+        bounds = fleet.settings.metrics.buckets
+        for task_type in ("train", "infer", "train"):
+            now = clock.monotonic()
+            assert agent.row(now) == row_of(agent.snapshot(), now, bounds)
+            with pytest.raises(ValueError, match="no"), agent.task(task_type):
+                raise ValueError("no")
+        with agent.task("train"):
+            now = clock.monotonic()
+            assert agent.row(now) == row_of(agent.snapshot(), now, bounds)
+
+
+@given(st.lists(st.integers(0, 50), min_size=4, max_size=4), st.floats(0, 1), st.floats(0, 1))
+def test_several_quantiles_are_those_taken_one_by_one(counts, a, b):
+    low, high = sorted((a, b))
+    assert quantiles((low, high), BOUNDS, counts) == [
+        quantile(low, BOUNDS, counts), quantile(high, BOUNDS, counts),
+    ]  # fmt: skip

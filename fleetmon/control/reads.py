@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleetmon._version import __version__
 from fleetmon.control import picture
-from fleetmon.control.hub import CHUNK_BYTES, PAUSE, SLICE, Hub, blocked_after, encode
+from fleetmon.control.hub import CHUNK_BYTES, SLICE, Hub, blocked_after, encode, give_way
 from fleetmon.control.problem import ProblemError, answer, number
 from fleetmon.control.protocol import CAPABILITIES, PROTOCOL, SCHEMA
 from fleetmon.control.respond import Streamed
@@ -269,7 +269,7 @@ async def _joined(agents: Any, encoded: Callable[[Any], bytes]) -> AsyncGenerato
             yield lead + b",".join(chunk)
             size, chunk, lead = 0, [], b","
         if time.perf_counter() - began > SLICE:
-            await asyncio.sleep(PAUSE)
+            await give_way()
             began = time.perf_counter()
     if chunk:
         yield lead + b",".join(chunk)

@@ -53,6 +53,7 @@ class Fleet:
 
     Attributes:
         cores: by id, in order of registration; removed agents stay, for their counters.
+        membership: rises whenever an agent comes or goes.
         blocked_total: seconds for which the loop was found blocked; what deadlines forgive.
         phase: ``new``, ``running``, ``draining``, ``stopping``, ``stopped``.
     """
@@ -76,6 +77,7 @@ class Fleet:
         self.rng = random.Random(settings.seed)  # noqa: S311 - jitter, not secrets
         self.bus = EventBus(settings.event_ring, monotonic, wall)
         self.cores: dict[str, AgentCore] = {}
+        self.membership = 0
         self.task_ids = itertools.count(1)
         self.tracer: TaskTracer | None = None
         self.log: EndObserver | None = None  # put together by the observers
@@ -246,6 +248,7 @@ class Fleet:
                 core.removed = False
                 core.set_spec(chosen)
             self.live += 1
+            self.membership += 1
         core.event(EventKind.AGENT_ADDED, {"mode": mode})
         return core
 
@@ -293,6 +296,7 @@ class Fleet:
             if core.removed or core.mode == DECLARED:
                 return
             self.live -= 1
+            self.membership += 1
             self.groups.graph.remove(core.agent_id)
             core.open = False
             if core.entry is not None:

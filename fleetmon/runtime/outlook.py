@@ -32,19 +32,28 @@ class Outlook:
                 self._seq = events[-1].seq
             now = fleet.now()
             reading = fleet.fleet()
-            there = [c for c in tuple(fleet.cores.values()) if not c.removed]
+            size = 0
+            facts = []
+            # asked each second about ten thousand agents, most of which there is nothing to say of
+            for core in tuple(fleet.cores.values()):
+                if core.removed:
+                    continue
+                size += 1
+                numbers = core.numbers
+                if (
+                    core.conditions
+                    or core.last_lapse is not None
+                    or len(numbers.types) > numbers.type_limit
+                ):
+                    facts.append(_facts(core, now))
             picture = Picture(
                 now,
-                [_facts(core, now) for core in there if _remarkable(core)],
-                len(there),
+                facts,
+                size,
                 reading.shared_cause_open,
                 reading.event_drops,
             )
             return self._lookout.look(picture, events)
-
-
-def _remarkable(core: AgentCore) -> bool:
-    return bool(core.conditions) or core.last_lapse is not None or _overflowed(core)
 
 
 def _overflowed(core: AgentCore) -> bool:
