@@ -110,13 +110,16 @@ class Reader:
         command = [sys.executable, "-m", "benchmarks.control", "--read", path]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self._turns: list[Turn] = []
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None  # noqa: S101 - opened above
-        for line in self._process.stdout:
-            at, complete, tasks = line.split()
-            self._turns.append(Turn(float(at), complete == "1", int(tasks)))
+        with self._process.stdout as told:
+            for line in told:
+                if line.endswith("\n"):  # or it was killed within it
+                    at, complete, tasks = line.split()
+                    self._turns.append(Turn(float(at), complete == "1", int(tasks)))
 
     async def until(self, wanted: Callable[[Turn], bool]) -> Turn:
         """Return the first turn that is as wanted; looks on while it waits."""
@@ -138,6 +141,7 @@ class Reader:
         """End it."""
         self._process.kill()
         self._process.wait()
+        self._thread.join()
 
 
 class Bench:
