@@ -45,7 +45,7 @@ def test_help_names_every_command_and_every_exit_code(capsys):
     ("line", "said"),
     [
         ("statsu", "no command 'statsu'; did you mean status or start?"),
-        ("xyzzy", "no command 'xyzzy'; there are status, "),
+        ("xyzzy", "no command 'xyzzy'; there are "),
         ("--bogus status", "--bogus"),
         ("--fleet", "name a command"),
         ("status --chek", "--chek"),
