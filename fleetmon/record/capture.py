@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from pathlib import Path
@@ -205,15 +206,16 @@ class _Capture:
                 if self._lost:
                     scribe.gap(self._at, at, {"events": self._lost})
                 if known:
-                    scribe.picture(
-                        self._rows if whole else self._changed,
-                        self._facts,
+                    sketch = scribe.sketch(
+                        (self._rows if whole else self._changed).values(),
+                        whole=whole,
                         at=at,
                         clock=clock,
                         seq=self._seq,
-                        whole=whole,
                         gone=self._gone,
                     )
+                    sketch.go(math.inf)
+                    scribe.picture(sketch, self._facts)
                     scribe.warnings(self._warned, at, clock)
                 scribe.alive(at, clock, self._seq)
                 if ended:

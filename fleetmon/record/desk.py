@@ -20,14 +20,15 @@ from fleetmon.rows import COLUMNS
 from fleetmon.snapshot import Warnings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from fleetmon.events import Event
     from fleetmon.hooks import FleetView
+    from fleetmon.record.sketch import Sketch
     from fleetmon.snapshot import InterruptedTask
 
-_BREATH = 64  # rows after which the interpreter is given away
+_PIECE, _LAST_PIECE = 0.1, 2.0  # seconds for a piece of a picture, of a turn and of the last one
 _SHARE = 20.0  # pictures take at most one part in so many of a core
 _AWAY = 2.0  # seconds after which a task that runs no more has lost its end in an overflow
 _FIRST_RETRY, _LAST_RETRY = 1.0, 30.0  # seconds
@@ -85,6 +86,7 @@ class Desk:
         self._tell_at = 0.0
         self._retry_at = 0.0
         self._retry_in = _FIRST_RETRY
+        self._sketch: Sketch | None = None
         self._picture_at = 0.0
         self._whole_at = 0.0
         self._tidy_at = 0.0
@@ -172,6 +174,7 @@ class Desk:
         self._retry_at = time.monotonic() + self._retry_in
         self._retry_in = min(2 * self._retry_in, _LAST_RETRY)
         self._whole_at = 0.0  # what was looked at and not written is looked at again
+        self._sketch = None
         now = time.monotonic()
         if not self._told and now >= self._tell_at:
             self._told = True
@@ -182,7 +185,7 @@ class Desk:
         """Leave the file, to open it anew."""
         if self._store is not None:
             self._store.close()
-        self._store = self._scribe = None
+        self._store = self._scribe = self._sketch = None
 
     # -- a turn ----------------------------------------------------------------------------------
 
@@ -254,18 +257,16 @@ class Desk:
         last: bool,
     ) -> None:
         view = self._view
-        picture = last or now >= self._picture_at
         at, clock, seq = look.at, look.clock, view.seq
         ended = {end[0] for end in self.ends}
         opened, payloads = unfinished(look, self.accepted, self.events, scribe.open, ended)
         closed = ended & scribe.open.keys()
         closed |= self._without_end(look, scribe, ended | opened.keys(), now, last=last)
         more = {k: n - self._lost.get(k, 0) for k, n in drops.items() if n > self._lost.get(k, 0)}
+        picture = self._picture(look, scribe, now, last=last)
         idle = not (self.ends or self.events or opened or closed or picture or more)
         if idle and now - self._committed_at < _IDLE:
             return
-        gone = view.gone() if picture else ()  # before the rows: who comes back meanwhile stays
-        rows = self._rows(whole=now >= self._whole_at) if picture else {}
         warned = view.warnings() if picture else Warnings((), ())
         with store.transaction():
             scribe.events(self.events)
@@ -275,15 +276,8 @@ class Desk:
             if more:
                 scribe.gap(self._written_at, at, more)
             if picture:
-                scribe.picture(
-                    rows,
-                    {**view.facts(), "summaries": list(warned.summaries)},
-                    at=at,
-                    clock=clock,
-                    seq=seq,
-                    whole=now >= self._whole_at,
-                    gone=gone,
-                )
+                facts = {**view.facts(), "summaries": list(warned.summaries)}
+                scribe.picture(picture, facts)
                 scribe.warnings(warned.instances, at, clock)
                 scribe.restarts(view.restarts(), at, clock, taken=self._taken)
             scribe.alive(at, clock, seq)
@@ -295,7 +289,7 @@ class Desk:
         self.commits += 1
         self._committed_at, self._written_at = now, at
         if picture:
-            self._plan(now)
+            self._plan(picture, now)
         if self.problem:
             self.problem = ""
             self._retry_in = _FIRST_RETRY
@@ -303,19 +297,30 @@ class Desk:
                 self._told = False
                 self._tell(EventKind.RECORD_RESUMED, {"lost": more})
 
-    def _plan(self, began: float) -> None:
-        took = time.monotonic() - began
-        if began >= self._whole_at:
-            self._whole_at = began + max(self._whole_pictures, 10 * _SHARE * took)
-        self._picture_at = began + max(self._pictures, _SHARE * took)
+    def _picture(self, look: Look, scribe: Scribe, now: float, *, last: bool) -> Sketch | None:
+        """Go on with the next picture if it is due; returns it once it is complete."""
+        view = self._view
+        if last or (self._sketch is None and now >= self._picture_at):
+            whole = last or now >= self._whole_at
+            gone = view.gone()  # before the rows: who comes back meanwhile stays
+            self._sketch = scribe.sketch(
+                view.look(whole=whole),
+                whole=whole,
+                at=look.at,
+                clock=look.clock,
+                seq=view.seq,
+                gone=gone,
+            )
+        sketch = self._sketch
+        if sketch is None or not sketch.go(_LAST_PIECE if last else _PIECE):
+            return None
+        return sketch
 
-    def _rows(self, *, whole: bool) -> dict[str, Sequence[Any]]:
-        rows: dict[str, Sequence[Any]] = {}
-        for number, row in enumerate(self._view.look(whole=whole), 1):
-            rows[row.agent_id] = row
-            if number % _BREATH == 0:
-                time.sleep(0)  # the host's loop may be waiting for the interpreter
-        return rows
+    def _plan(self, sketch: Sketch, now: float) -> None:
+        self._sketch = None
+        if sketch.whole:
+            self._whole_at = now + max(self._whole_pictures, 10 * _SHARE * sketch.seconds)
+        self._picture_at = now + max(self._pictures, _SHARE * sketch.seconds)
 
     def _without_end(
         self, look: Look, scribe: Scribe, known: set[int], now: float, *, last: bool

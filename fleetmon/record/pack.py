@@ -139,7 +139,11 @@ class Frame(NamedTuple):
 
 def pack_frame(frame: Frame) -> bytes:
     """Return a frame as bytes."""
-    text = json.dumps(frame, separators=(",", ":"), default=str).encode()
+    return squeeze(json.dumps(frame, separators=(",", ":"), default=str).encode())
+
+
+def squeeze(text: bytes) -> bytes:
+    """Return the JSON of a frame as it is stored."""
     return zlib.compress(text, _LEVEL if len(text) > _LARGE else 6)
 
 

@@ -11,8 +11,9 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleetmon._version import __version__
-from fleetmon.record.pack import Frame, difference, pack_ends, pack_frame, plain
+from fleetmon.record.pack import pack_ends
 from fleetmon.record.previous import leave
+from fleetmon.record.sketch import Sketch
 from fleetmon.record.store import execute_all
 
 if TYPE_CHECKING:
@@ -171,57 +172,41 @@ class Scribe:
             [(self.life, i, *task, (payloads or {}).get(i)) for i, task in new.items()],
         )
 
-    def picture(
+    def sketch(
         self,
-        rows: Mapping[str, Iterable[Any]],
-        facts: Mapping[str, Any],
+        rows: Iterable[Sequence[Any]],
         *,
+        whole: bool,
         at: float,
         clock: float,
         seq: int,
-        whole: bool,
         gone: Iterable[str] = (),
-    ) -> None:
-        """Write how the fleet stands.
+    ) -> Sketch:
+        """Begin the next picture; see :class:`Sketch`. No transaction is needed for that."""
+        return Sketch(rows, self._rows, whole=whole, at=at, clock=clock, seq=seq, gone=gone)
 
-        Args:
-            rows: of all agents when whole, otherwise of those that may have changed.
-            facts: about the whole fleet.
-            at: wall clock, seconds.
-            clock: the supervisor's.
-            seq: number of the newest event in the picture.
-            whole: write every row, so that reading can begin here.
-            gone: agents that have gone.
-        """
-        now = {} if whole else dict(self._rows)
-        left = [agent_id for agent_id in gone if now.pop(agent_id, None) is not None]
-        new: dict[str, Row] = {}
-        changes: dict[str, list[Any]] = {}
-        for agent_id, each in rows.items():
-            row = plain(each)
-            before = now.get(agent_id)
-            if before is None or len(before) != len(row):
-                new[agent_id] = row
-            else:
-                change = difference(before, row)
-                if not change:
-                    continue
-                changes[agent_id] = change
-            now[agent_id] = row
+    def picture(self, sketch: Sketch, facts: Mapping[str, Any]) -> None:
+        """Write a complete sketch, the latest that was begun, and facts about the whole fleet."""
         said = _json(facts)
-        told = whole or said != self._facts
-        if not (whole or new or changes or left or told):
+        told = sketch.whole or said != self._facts
+        if sketch.empty and not told:
             return
-        frame = (
-            Frame(now, {}, [], dict(facts))
-            if whole
-            else Frame(new, changes, left, dict(facts) if told else None)
-        )
         self._database.execute(
             "INSERT INTO frames(life, at, clock, seq, whole, body) VALUES (?,?,?,?,?,?)",
-            (self.life, at, clock, seq, whole, pack_frame(frame)),
+            (
+                self.life,
+                sketch.at,
+                sketch.clock,
+                sketch.seq,
+                sketch.whole,
+                sketch.body(said if told else None),
+            ),
         )
-        self._next_rows = now
+        if sketch.whole:
+            self._next_rows = sketch.rows
+        else:
+            kept = {a: row for a, row in self._rows.items() if a not in sketch.gone}
+            self._next_rows = kept | sketch.rows
         self._next_facts = said
 
     def restarts(
