@@ -194,7 +194,7 @@ async def test_one_in_ten_of_ten_thousand_roots_is_sampled_and_each_line_has_an_
     spans = receiver.spans
     assert abs(len(spans) - 1000) <= 120
     assert not any(span.parent_id for span in spans)
-    lines = log.of(agent_id="A", task_type="t")
+    lines = log.of(agent_id="A", message="task succeeded")
     assert len({line["trace_id"] for line in lines}) == 10_000
     sampled = {(span.trace_id, span.span_id) for span in spans}
     assert sampled < {(line["trace_id"], line["span_id"]) for line in lines}
