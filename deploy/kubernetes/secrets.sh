@@ -51,10 +51,11 @@ out=$(
   secret grafana-admin "password=$password"
   secret loki-s3 access-key-id=demo secret-access-key=demo
   secret alertmanager-secrets \
-    pagerduty-routing-key=00000000000000000000000000000000 \
-    slack-api-url=http://localhost:9/demo \
-    smtp-password=demo \
-    fleet-webhook-token="$password"
+    slack_api_url=http://localhost:9/demo \
+    pagerduty_routing_key=00000000000000000000000000000000 \
+    smtp_password=demo \
+    recovery_token="$password" \
+    watchdog_token=demo
 )
 printf '%s\n' "$out"
 [ -n "$directory" ] || echo "Grafana: admin / $password" >&2
