@@ -197,6 +197,12 @@ def _stopped(quick: bool) -> list[Row]:
     return rows_of_stopped(quick=quick)
 
 
+def _command(quick: bool) -> list[Row]:
+    from benchmarks.command import rows_of_status
+
+    return rows_of_status(quick=quick)
+
+
 SECTIONS = (
     Section(frozenset({1, 2}), _tasks),
     Section(frozenset({3}), _counts),
@@ -213,6 +219,7 @@ SECTIONS = (
     Section(frozenset({15}), _recording),
     Section(frozenset({16, 17}), _attached),
     Section(frozenset({18}), _stopped),
+    Section(frozenset({19}), _command),
 )
 GOALS = frozenset().union(*(section.goals for section in SECTIONS))
 
