@@ -265,7 +265,7 @@ async def follow(
             async with contextlib.aclosing(_heeded(frames, link)) as heeded:
                 async for frame in heeded:
                     if frame["type"] != "link":
-                        mirror.apply(frame, time.monotonic())
+                        _apply(mirror, frame)
                         pause = _RETRY_FIRST
                     yield frame
             reason = f"the fleet has ended ({mirror.ended})" if mirror.ended else "it closed"
@@ -275,6 +275,14 @@ async def follow(
             yield link.told("lost", reason)
         await asyncio.sleep(pause)
         pause = min(_RETRY_LAST, pause * 1.5)
+
+
+def _apply(mirror: Mirror, frame: Frame) -> None:
+    try:
+        mirror.apply(frame, time.monotonic())
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        message = f"a frame that makes no sense came ({type(error).__name__}: {error})"
+        raise ControlError(message) from error
 
 
 class _Link:

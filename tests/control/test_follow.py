@@ -113,6 +113,24 @@ async def test_a_fleet_that_does_not_get_on_is_stale_and_then_lost(monkeypatch):
         assert "nothing came for" in told["reason"]
 
 
+async def test_frames_that_make_no_sense_are_a_lost_connection_and_no_crash():
+    async def serve(reader, writer):
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + HELLO + b'{"type":"rows","rows":7}\n')
+            await reader.read()
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    mirror = Mirror()
+    frames = follow(lambda: Client(f"127.0.0.1:{port}"), mirror)
+    async with server, aclosing(frames):
+        told = await until(frames, mirror, link("lost"))
+        assert "makes no sense" in told["reason"]
+
+
 HELLO = (
     b'{"type":"hello","protocol":1,"schema":1,"name":"x","epoch":"e","version":"0","pid":1,'
     b'"capabilities":[],"columns":["agent_id"],"resumed":false,"clock":1.0,"at":1.0,"rate":4.0}\n'
