@@ -322,6 +322,7 @@ class Recorder:
     def _turn(self, desk: Desk, *, last: bool) -> None:
         # the order matters: whatever has ended by the look at what runs is among the ends, and an
         # end is never seen before what was noted at the task's beginning
+        asked = len(self._requests)  # who asks later has noted what this turn may not see
         look = desk.look(last=last)
         if look is not None:
             desk.ends += self._drained(self._ends, desk.room_for_ends)
@@ -336,7 +337,7 @@ class Recorder:
             lost = desk.write(look, drops, last=last)
             for kind, count in lost.items():
                 self._drop(kind, count)
-        while self._requests:
+        for _ in range(len(self._requests) if last else asked):
             function, future = self._requests.popleft()
             if future.set_running_or_notify_cancel():
                 try:

@@ -453,3 +453,27 @@ def test_reading_what_is_no_record_is_one_plain_error(tmp_path):
     sqlite3.connect(tmp_path / "other.db").execute("CREATE TABLE t(x)").connection.close()
     with pytest.raises(RecordError, match="is no record of a fleet"):
         Recording(tmp_path / "other.db")
+
+
+async def test_a_picture_of_a_large_fleet_is_taken_in_pieces_and_commits_go_on(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("fleetmon.record.desk._PIECE", 0.0)
+    path = tmp_path / "fleet.db"
+    record = recorder(path)
+    async with Supervisor(calm(), recorder=record) as fleet:
+        agents = [fleet.attach(f"agent-{n}") for n in range(200)]
+        with agents[0].task("t"):
+            await committed(record)
+            with Recording(path) as read:
+                assert read._all("SELECT count(*) FROM frames") == [(0,)]
+                assert len(read._all("SELECT task_id FROM open")) == 1, "tasks do not wait for it"
+                async with asyncio.timeout(20):
+                    while not read._all("SELECT 1 FROM frames"):
+                        await asyncio.sleep(0.02)
+                assert len(read.at(time.time()).rows) == 200
+                assert read.at(time.time()).row("agent-0").in_flight == 1
+    with Recording(path) as read:
+        last = read.at(time.time())
+        assert {row.lifecycle for row in last.rows} == {"stopped"}
+        assert last.row("agent-0").succeeded == 1
