@@ -118,7 +118,9 @@ def test_a_deployment_that_fails_tasks_is_rolled_back_once(shell):
     assert shell.changes == ["--namespace fleetmon rollout undo deployment/fleet"]
 
 
-@pytest.mark.parametrize(("value", "said"), [("0.001", "well"), ("NaN", "no answer"), ("", "no answer")])
+@pytest.mark.parametrize(
+    ("value", "said"), [("0.001", "well"), ("NaN", "no answer"), ("", "no answer")]
+)
 def test_a_deployment_that_works_or_of_which_nothing_is_known_stays(shell, value, said):
     with prometheus(value) as url:
         done = watch(shell, url)
