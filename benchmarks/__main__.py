@@ -255,7 +255,7 @@ def measure(
 
 def goal_of(row: Row) -> int:
     """Return the number of the goal that a row belongs to."""
-    return int(row.key.rstrip("abcdefgh"))
+    return int(row.key.rstrip("abcdefghijklmnop"))
 
 
 def goals(text: str) -> frozenset[int]:

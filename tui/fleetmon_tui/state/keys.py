@@ -155,3 +155,16 @@ def hints(view: str, *, replay: bool) -> list[tuple[str, str]]:
         for key in KEYS
         if key.hint and works(key, view, replay=replay) and not (replay and key.group == _TOUCH)
     ]
+
+
+def sheet() -> str:
+    """Return every key as tables in markdown, for ``docs/dashboard.md``."""
+    parts = []
+    for group, members in groups(replay=True).items():
+        parts += [f"### {group}", "", "| key | does | where |", "|---|---|---|"]
+        for key in members:
+            told = " ".join(f"`{part}`" for part in key.shown.split())
+            where = "the question" if key in QUESTION else ", ".join(key.where) or "everywhere"
+            parts.append(f"| {told} | {key.what} | {where} |")
+        parts.append("")
+    return "\n".join(parts).strip() + "\n"
