@@ -167,7 +167,8 @@ class Live:
 
     def _put(self, frame: dict[str, Any]) -> None:
         self._told.append((frame, time.monotonic(), time.time()))
-        self._wake()
+        if frame["type"] != "heartbeat":  # it shows nothing: the screen's own second will do
+            self._wake()
 
     def _submit(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
         loop = self._loop

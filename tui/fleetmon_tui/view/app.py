@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fleetmon_tui.session import Session
     from fleetmon_tui.state.sheets import Effect
 
-_LEAST = 0.05  # seconds between two paints for frames that come
+_LEAST = 0.15  # seconds between two paints for frames that come
 _SHARE = 25  # a paint is followed by this many times its own cost without another one
 _SECOND = 1.0
 
