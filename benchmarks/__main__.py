@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.util
 import json
 import os
 import platform
@@ -171,12 +170,9 @@ def _watching(quick: bool) -> list[Row]:
 
 
 def _dashboard(quick: bool) -> list[Row]:
-    name = "benchmarks.dashboard"
-    if importlib.util.find_spec(name) is None:
-        what = "CPU of a refresh of the dashboard"
-        return [Row("13", what, reason="there is no measurement of the dashboard yet")]
-    rows: list[Row] = importlib.import_module(name).rows(quick=quick)
-    return rows
+    from benchmarks.dashboard import rows
+
+    return rows(quick=quick)
 
 
 def _import(quick: bool) -> list[Row]:

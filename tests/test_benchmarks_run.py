@@ -144,7 +144,6 @@ def test_the_command_prints_writes_and_tells_misses(monkeypatch, capsys, tmp_pat
     sections = (
         command.Section(frozenset({1, 2}), some),
         command.Section(frozenset({5}), broken),
-        command.Section(frozenset({13}), command._dashboard),
     )
     monkeypatch.setattr(command, "SECTIONS", sections)
     target = tmp_path / "figures.json"

@@ -27,3 +27,12 @@ def test_pictures_of_the_page_are_there_and_ask_nobody_for_anything():
 
 def test_the_command_offers_the_themes_that_there_are():
     assert tuple(THEMES) == tui.THEMES
+
+
+def test_the_dashboard_is_measured_beside_a_data_table():
+    from benchmarks.dashboard import refresh
+
+    found = refresh(40, turns=3)
+    assert len(found.ours) == 3
+    assert 0 < found.p95 < 5
+    assert min(found.table) > 0
