@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 
 import pytest
 from helpers_deploy import DEPLOY, alerts, rules, yaml
@@ -122,3 +123,11 @@ def test_both_ways_of_scraping_use_the_same_rules_and_intervals():
     assert "--storage.tsdb.retention.time=30d" in flags
     assert "--storage.tsdb.retention.size=100GB" in flags
     assert "--enable-feature=exemplar-storage" in flags
+
+
+@pytest.mark.parametrize("service", ["ryot", "sigmalang", "sigmavault"])
+def test_the_buckets_of_a_service_reach_beyond_the_limit_of_its_latency_alert(service):
+    # with the last bound at or below 5 s, no p95 could ever be above it
+    bounds = import_module(f"fleetmon.exporters.{service}").DURATIONS
+    assert 5 in bounds
+    assert max(bounds) > 5
