@@ -148,7 +148,7 @@ def _elsewhere() -> Iterator[Finding]:
                 f"fleets are registered in {directory}, where this terminal does not look",
                 f"set {setting}",
             )
-    for pattern, root in (("fleetmon-*", "/tmp"), ("*/fleetmon", "/run/user")):  # noqa: S108
+    for pattern, root in (("fleetmon-[0-9]*", "/tmp"), ("*/fleetmon", "/run/user")):  # noqa: S108
         try:
             found = sorted(Path(root).glob(pattern))
         except OSError:
