@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 import fleetmon
+import fleetmon.exporters
 import fleetmon.testing
 from fleetmon import AgentSpec, Supervisor, SupervisorSettings, load_roster
 from fleetmon.numbers import LIFECYCLES
@@ -152,7 +153,7 @@ def test_the_toml_block_is_a_roster(tmp_path):
 
 def test_every_class_named_in_prose_exists_and_every_link_leads_somewhere():
     named = set(re.findall(r"`([A-Z][A-Za-z]+(?:Error)?)`", TEXT))
-    homes = (fleetmon, fleetmon.testing)
+    homes = (fleetmon, fleetmon.exporters, fleetmon.testing)
     assert named - set(dir(builtins)) <= {name for home in homes for name in home.__all__}
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT):
         assert (ROOT / target).exists(), target

@@ -124,11 +124,15 @@ class LanguageModel:
             ModelError: nothing has been learned or loaded.
         """
         began = time.perf_counter()
-        chunks = list(self.stream(prompt, max_tokens))
+        chunks = list(self._begin(prompt, max_tokens))
         reason = chunks[-1].stop_reason or "max_tokens"
         text = "".join(chunk.text for chunk in chunks)
         spent = (time.perf_counter() - began) * 1_000
         return Generation(len(tokenize(prompt)), len(chunks) - 1, text, reason, spent)
+
+    def generate_batch(self, prompts: list[str], max_tokens: int = 64) -> list[Generation]:
+        """Continue several prompts; see :meth:`generate`."""
+        return [self.generate(prompt, max_tokens) for prompt in prompts]
 
     def stream(self, prompt: str, max_tokens: int = 64) -> Iterator[StreamChunk]:
         """Yield the continuation token by token, then a last chunk with the reason.
@@ -136,6 +140,10 @@ class LanguageModel:
         Raises:
             ModelError: nothing has been learned or loaded (at once, not at the first token).
         """
+        return self._begin(prompt, max_tokens)
+
+    def _begin(self, prompt: str, max_tokens: int) -> Iterator[StreamChunk]:
+        # Apart from stream(), so that an exporter around that does not count generate() twice.
         if not self._follow:
             msg = f"the model {self.name!r} knows nothing; train() or load_model() it first"
             raise ModelError(msg)

@@ -137,6 +137,12 @@ class EncryptedStore:
         """Return the number of objects."""
         return sum(not name.count(".") for name in os.listdir(self._objects))  # noqa: PTH208 - names are enough
 
+    def holdings(self) -> tuple[int, int]:
+        """Return the bytes and the number of objects on disk, snapshots left out."""
+        with self._lock:  # a restore replaces the directory
+            sizes = [e.stat().st_size for e in os.scandir(self._objects) if "." not in e.name]
+        return sum(sizes), len(sizes)
+
     def create_snapshot(self) -> Snapshot:
         """Freeze the present objects; costs no space, since objects are replaced, not changed."""
         with self._lock:

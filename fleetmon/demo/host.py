@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prometheus_client import CollectorRegistry
+
 from fleetmon import ELITE, Recorder, Supervisor, load_roster
 from fleetmon.demo import books, report
 from fleetmon.demo.agents import AsyncAgent, PullingAgent, SyncAgent
@@ -116,6 +118,7 @@ async def perform(
     ):
         root = Path(directory)
         players = choose_cast(roster, corpus, options.seed, root, tempo=options.tempo)
+        registry = CollectorRegistry()
         fleet = Supervisor(
             settings(
                 options.metrics,
@@ -126,11 +129,12 @@ async def perform(
                 control=options.control,
             ),
             roster=roster,
+            registry=registry,
             tracer=told.tracer,
             log=told.log,
             recorder=None if options.record is None else Recorder(options.record, required=True),
         )
-        with Services(options.seed, root / "shared") as services:
+        with Services(options.seed, root / "shared", registry) as services:
             demo = _Demo(options, console, fleet, players, services)
             kib = corpus.total_bytes // 1024
             with signals_taken(demo.asked, demo.hurried, console, grace=_GRACE, active=signals):

@@ -78,7 +78,34 @@ OF_RECORD = {
     "fleetmon_recorder_errors_total": "counter",
     "fleetmon_recorder_bytes": "gauge",
 }
-TYPES = {**{name: kind for name, (kind, _) in PER_AGENT.items()}, **OF_FLEET, **OF_RECORD}
+OF_SERVICES = {
+    "ryot_inference_requests_total": "counter",
+    "ryot_inference_duration_seconds": "histogram",
+    "ryot_tokens_generated_total": "counter",
+    "ryot_first_token_duration_seconds": "histogram",
+    "ryot_model_loading_duration": "gauge",
+    "ryot_model_loading_duration_seconds": "gauge",
+    "ryot_batch_size": "histogram",
+    "sigmalang_compression_requests_total": "counter",
+    "sigmalang_compression_ratio": "histogram",
+    "sigmalang_compression_duration_seconds": "histogram",
+    "sigmalang_original_size_bytes": "histogram",
+    "sigmalang_compressed_size_bytes": "histogram",
+    "sigmalang_decompression_requests_total": "counter",
+    "sigmavault_operations_total": "counter",
+    "sigmavault_operation_duration_seconds": "histogram",
+    "sigmavault_storage_bytes_total": "gauge",
+    "sigmavault_objects_total": "gauge",
+    "sigmavault_encryption_duration_seconds": "histogram",
+    "sigmavault_snapshot_operations_total": "counter",
+    "sigmavault_fuse_operation_duration_seconds": "histogram",
+}
+TYPES = {
+    **{name: kind for name, (kind, _) in PER_AGENT.items()},
+    **OF_FLEET,
+    **OF_RECORD,
+    **OF_SERVICES,
+}
 ERROR_TYPES = {
     *("exception", "timeout", "hang", "crash", "process_died", "start_failed", "probe_failed"),
     *("throttled", "permanent", "returned_failure", "other"),
@@ -218,7 +245,7 @@ def test_both_formats_hold_every_family_for_every_agent_and_parse(demo: Demo) ->
     assert_complete(list(parse_openmetrics(text)))
 
 
-def test_promtool_objects_to_nothing_but_the_gauge_that_ends_in_total(demo: Demo) -> None:
+def test_promtool_objects_to_nothing_but_the_three_gauges_that_end_in_total(demo: Demo) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed (Debian: prometheus)")
@@ -231,8 +258,14 @@ def test_promtool_objects_to_nothing_but_the_gauge_that_ends_in_total(demo: Demo
         timeout=20,
         check=False,
     )
-    wanted = 'agents_active_total non-counter metrics should not have "_total" suffix'
-    assert done.stdout.splitlines() == [wanted]
+    assert sorted(done.stdout.splitlines()) == [
+        f'{name} non-counter metrics should not have "_total" suffix'
+        for name in (
+            "agents_active_total",
+            "sigmavault_objects_total",
+            "sigmavault_storage_bytes_total",
+        )
+    ]
 
 
 # -- what Prometheus makes of it ------------------------------------------------------------------
@@ -268,6 +301,17 @@ def test_every_family_answers_for_each_of_the_forty_agents(prometheus: Prometheu
             assert set(found) == everybody, name + part
     for name in OF_FLEET:
         assert prometheus.query(name), name
+
+
+def test_the_three_services_show_what_they_did(prometheus: Prometheus) -> None:
+    for name, kind in OF_SERVICES.items():
+        if name == "sigmavault_fuse_operation_duration_seconds":
+            continue  # nothing is mounted
+        query = f"sum({name}_count) > 0" if kind == "histogram" else f"sum({name}) > 0"
+        eventually(lambda query=query: prometheus.query(query))
+    for operation in ("store", "retrieve", "delete"):
+        wanted = f'sigmavault_operations_total{{operation="{operation}",status="success"}} > 0'
+        eventually(lambda wanted=wanted: prometheus.query(wanted))
 
 
 def test_names_and_types_are_stored_as_promised(prometheus: Prometheus) -> None:

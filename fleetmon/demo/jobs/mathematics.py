@@ -169,20 +169,26 @@ class Tensor(Job):
         """Start with no weights."""
         self._weights = [0.0] * self.features
         self._seen = 0
+        self._saved = False
 
     def train_model(self, path: Path) -> Facts:
-        """Teach the language model this file."""
+        """Teach the language model this file; the first time, save it and load it again."""
         model = self.services.model
         tokens = model.train(read_text(path, 12 * 1024))
+        if not self._saved:
+            self._saved = True
+            self.services.reload_model()
         return {"tokens": tokens, "contexts": len(model), "tokens_ever": model.trained_tokens}
 
     def generate_tokens(self, path: Path) -> Facts:
-        """Continue the file's first line with the language model, by up to 48 tokens."""
+        """Continue the file's first line by up to 40 tokens, and what follows by a stream of 8."""
         text = read_text(path, 12 * 1024)
         model = self.services.model
         if not len(model):
             model.train(text)
-        result = model.generate(text[:80].partition("\n")[0], max_tokens=48)
+        (result,) = model.generate_batch([text[:80].partition("\n")[0]], max_tokens=40)
+        for _ in model.stream(text[80:120], max_tokens=8):
+            pass
         return {"prompt_tokens": result.prompt_tokens,
                 "completion_tokens": result.completion_tokens,
                 "stop_reason": result.stop_reason, "text": result.text[:60]}  # fmt: skip

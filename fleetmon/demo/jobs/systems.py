@@ -205,6 +205,8 @@ class Atlas(Job):
         key = self.label(path)
         snapshot = store.create_snapshot()
         store.store(key, b"overwritten")
+        store.store(f"{key}\0scratch", b"of no use")
+        store.delete(f"{key}\0scratch")
         store.restore_snapshot(snapshot.snapshot_id)
         data = store.retrieve(key)
         for old in store.list_snapshots()[:-3]:
