@@ -49,6 +49,11 @@ def join(kind: str, prefix: str, member: Member) -> None:
             _members.append((kind, prefix, member))
 
 
+def anybody() -> bool:
+    """Tell whether anything joined."""
+    return bool(_members)
+
+
 def take() -> list[News]:
     """Return what was counted in this process since the last call; empty where nothing was."""
     if not _members:

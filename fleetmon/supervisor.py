@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from fleetmon.agent import Agent
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from fleetmon.control.server import ControlServer
     from fleetmon.hooks import EndObserver, FleetRecorder, TaskLog, TaskTracer
     from fleetmon.policy.classify import Verdict
+    from fleetmon.relay import News
     from fleetmon.roster import Roster
     from fleetmon.runtime.bus import EventStream, Subscription
     from fleetmon.snapshot import DeadLetter, FleetSnapshot, InterruptedTask, Warnings
@@ -108,6 +110,8 @@ class Supervisor:
         if recorder is not None:
             self._fleet.observers.join(recorder)
         self._registry = registry
+        if registry is not None:
+            self._fleet.counted = partial(_received, registry)
         self._watchdog: Watchdog | None = None
         self._server: MetricsServer | None = None
         self._control: ControlServer | None = None
@@ -660,3 +664,10 @@ async def _finish(work: asyncio.Future[Any]) -> None:
 
     with CancelScope(shield=True):
         await asyncio.wait([work])
+
+
+def _received(registry: CollectorRegistry, news: list[News]) -> None:
+    """Count on ``registry`` what exporters counted in a worker process."""
+    from fleetmon.exporters import receive
+
+    receive(registry, news)

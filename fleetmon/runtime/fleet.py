@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from fleetmon.hooks import EndObserver, FleetRecorder, TaskTracer
     from fleetmon.numbers import AgentNumbers
+    from fleetmon.relay import News
     from fleetmon.roster import Roster, RosterEntry
     from fleetmon.runtime.task import Task
     from fleetmon.settings import SupervisorSettings
@@ -82,6 +83,7 @@ class Fleet:
         self.tracer: TaskTracer | None = None
         self.log: EndObserver | None = None  # put together by the observers
         self.observers = Observers(self)
+        self.counted: Callable[[list[News]], None] | None = None  # what exporters in workers count
         self.recorder: FleetRecorder | None = None
         self.recovery = RecoveryGate(self)
         self.groups = Groups(self)

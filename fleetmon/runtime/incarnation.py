@@ -8,6 +8,7 @@ where it is not, and reaped when it ends late.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fleetmon.errors import FleetmonError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from fleetmon.errors import WorkerDiedError
+    from fleetmon.relay import News
     from fleetmon.runtime.core import AgentCore
     from fleetmon.runtime.executors.base import Executor
     from fleetmon.runtime.task import Task
@@ -314,6 +316,12 @@ class Incarnation:
         if self.ending or self.abandoned:
             return
         self.core.machine.worker_died(self, error)
+
+    def counted(self, news: list[News]) -> None:
+        """Pass on what exporters counted in the worker process."""
+        if (take := self.core.fleet.counted) is not None:
+            with suppress(Exception):  # a clash of names loses counts, not the agent
+                take(news)
 
     def leaked(self, threads: int) -> None:
         """Threads run on with abandoned work, or have come back."""

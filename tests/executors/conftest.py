@@ -54,6 +54,9 @@ class Host:
     def died(self, error):
         self._change(self.deaths, error)
 
+    def counted(self, news):
+        self.news = [*getattr(self, "news", []), *news]
+
     def leaked(self, threads):
         self.leaks += threads
         self.changed.set()

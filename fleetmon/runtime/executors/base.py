@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from fleetmon.errors import WorkerDiedError
+    from fleetmon.relay import News
     from fleetmon.runtime.product import Kind, Surface
 
 ExecutorKind = Literal["inline", "thread", "process"]
@@ -74,6 +75,9 @@ class ExecutorHost(Protocol):
 
     def died(self, error: WorkerDiedError) -> None:
         """Take note, once, that a started worker ended without having been asked to."""
+
+    def counted(self, news: list[News]) -> None:
+        """Take what exporters counted in a worker process."""
 
     def leaked(self, threads: int) -> None:
         """Take note that ``threads`` more (or, below 0, fewer) threads run abandoned work."""

@@ -252,6 +252,8 @@ class ProcessExecutor:
                 self._pulls[number].cancel()
         elif kind == Kind.SETTLE:
             self._settle(number, body)
+        elif kind == Kind.COUNTS:
+            self._host.counted(pickle.loads(body))  # noqa: S301 - from our own worker
         else:
             self._answer(kind, number, body)
 

@@ -52,6 +52,7 @@ class Kind(IntEnum):
     NEXT = 34
     UNNEXT = 35
     SETTLE = 36
+    COUNTS = 37
 
 
 class FrameError(FleetmonError, ValueError):

@@ -22,6 +22,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fleetmon import relay
 from fleetmon.runtime.executors.auto import AutoExecutor
 from fleetmon.runtime.executors.remote import WorkerAgent, WorkerTask, answer
 from fleetmon.runtime.executors.wire import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 256 * 1024
 _PR_SET_PDEATHSIG = 1
+_COUNTS_EVERY = 0.5  # seconds from the end of a task to telling what it counted
 
 
 class Hello(NamedTuple):
@@ -138,6 +140,7 @@ class Worker:
         self._asked: dict[int, Future[WorkerTask | None]] = {}
         self._numbers = itertools.count(1)
         self._serving = -1
+        self._counting = False
 
     async def run(self) -> None:
         """Start the agent, serve requests until asked to stop."""
@@ -177,6 +180,9 @@ class Worker:
     def died(self, error: BaseException) -> None:
         """Nothing dies below this process that it would survive."""
 
+    def counted(self, news: list[relay.News]) -> None:
+        """No worker runs below this one."""
+
     def leaked(self, threads: int) -> None:
         """Threads end with this process."""
 
@@ -199,6 +205,23 @@ class Worker:
         if error is not None:
             body = b"\0" + pack_error(error)
         self._link.send(Kind.SETTLE, task_id, body)
+        self._loop.call_soon_threadsafe(self._count_soon)
+
+    # What exporters count here, told once for a while, and before the end.
+
+    def _count_soon(self) -> None:
+        if not self._counting and relay.anybody():
+            self._counting = True
+            self._loop.call_later(_COUNTS_EVERY, self._tell_counts)
+
+    def _tell_counts(self) -> None:
+        self._counting = False
+        try:
+            news = relay.take()
+            if news:
+                self._link.send(Kind.COUNTS, 0, dumps(news, "counts"))
+        except Exception:  # noqa: BLE001 - counting never harms the work
+            return
 
     # Requests from the supervisor.
 
@@ -252,6 +275,8 @@ class Worker:
     async def _answer(self, number: int, work: Coroutine[Any, Any, Any], *, last: bool) -> None:
         try:
             result = await work
+            if last:  # before the answer: the supervisor ends the process after it
+                self._tell_counts()
             body = dumps(result, "the result")
         except FrameError as error:
             self._link.send(Kind.UNSENDABLE, number, str(error).encode())
@@ -265,6 +290,7 @@ class Worker:
         else:
             self._link.send(Kind.RESULT, number, body)
         finally:
+            self._count_soon()
             self._running.pop(number, None)
             self._tasks.pop(number, None)
             self._cancelling.discard(number)
@@ -321,6 +347,7 @@ def main() -> None:
     frames = link.read()
     if not frames:
         end_now()
+    relay.begin()
     hello = Hello(*pickle.loads(frames[0][2]))  # noqa: S301 - from our own supervisor
     sys.argv[:] = hello.argv
     asyncio.run(Worker(link, hello, frames[1:]).run())
