@@ -66,6 +66,7 @@ class Dashboard:
         self._sampled = -1e9
         self._stirred = True  # rows changed since the last sample
         self._counted = -1e9
+        self._named = -1
 
     # -- what comes in ---------------------------------------------------------------------------
 
@@ -145,7 +146,9 @@ class Dashboard:
             if now - self._counted >= min(1.0, len(self.store) / 5000):
                 self._counted = now
                 self.counts = counts(self.store.rows)
-                self.names = max(map(_length, self.store.places), default=0)
+                if self._named != self.store.members:
+                    self._named = self.store.members
+                    self.names = max(map(_length, self.store.places), default=0)
             else:
                 self.store.changed.add(next(iter(changed)))  # count again at the next tick
         if self.link.usable and not self.replay and now - self._sampled >= _EACH - 0.05:

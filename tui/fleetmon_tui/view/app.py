@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from fleetmon_tui.state.sheets import Effect
 
 _LEAST = 0.15  # seconds between two paints for frames that come
-_SHARE = 25  # a paint is followed by this many times its own cost without another one
+_SHARE = 60  # a paint is followed by this many times its own cost without another one
+_MOST = 0.5  # seconds that a frame waits at most
 _SECOND = 1.0
 
 
@@ -96,6 +97,8 @@ class FleetApp(App[None], inherit_bindings=False):
         # what is here by now stays: the collector need not look at it again and again
         gc.collect()
         gc.freeze()
+        # rows come and go by the thousand and form no cycles; looking for some is dear
+        gc.set_threshold(50_000, 20, 100)
 
     # -- painting --------------------------------------------------------------------------------
 
@@ -108,7 +111,7 @@ class FleetApp(App[None], inherit_bindings=False):
                 return
 
     def _woke(self) -> None:
-        wait = max(_LEAST, _SHARE * self._cost) - (time.monotonic() - self._painted)
+        wait = min(_MOST, max(_LEAST, _SHARE * self._cost)) - (time.monotonic() - self._painted)
         if wait <= 0:
             self._woken = False
             self.paint()
