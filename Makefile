@@ -24,7 +24,7 @@ test: $(VENV)/.for-test
 
 # deploy/ against the real programs: Debian's, and current ones built with Go, once, into a cache.
 # Takes minutes; what the machine lacks is skipped with a reason.
-test-stack: $(VENV)/.for-test
+test-stack: $(VENV)/.for-stack
 	@$(BIN)/python tests/stack/programs.py
 	@$(BIN)/python -m pytest -o faulthandler_timeout=600 tests/stack $(ARGS)
 
@@ -63,8 +63,9 @@ clean:
 # What pip has to say goes to standard error: standard output belongs to the command asked for.
 $(VENV)/.for-demo: EXTRAS := otlp,tui,yaml
 $(VENV)/.for-test: EXTRAS := test
+$(VENV)/.for-stack: EXTRAS := stack
 $(VENV)/.for-dev: EXTRAS := dev
-$(VENV)/.for-demo $(VENV)/.for-test $(VENV)/.for-dev: $(VENV)/.made pyproject.toml fleetmon/_version.py
+$(VENV)/.for-demo $(VENV)/.for-test $(VENV)/.for-stack $(VENV)/.for-dev: $(VENV)/.made pyproject.toml fleetmon/_version.py
 	@echo "fleetmon: installing into $(VENV) (once; extras: $(EXTRAS))" >&2
 	@$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]' >&2
 	@touch $@

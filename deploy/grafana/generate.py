@@ -2,7 +2,7 @@
 
     python deploy/grafana/generate.py [--check]
 
-Needs ``grafana-foundation-sdk``, which the extra ``dashboards`` of fleetmon brings.
+Needs ``grafana-foundation-sdk``, which the extra ``stack`` of fleetmon brings.
 """
 
 from __future__ import annotations
