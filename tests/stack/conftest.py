@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import programs
 import pytest
+import shorten
+from proof import Table
 from receivers import Receivers
 
 if TYPE_CHECKING:
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 VERSIONS = ("debian", "current")
 
-TABLES = pytest.StashKey[list[str]]()
+TABLE = pytest.StashKey[Table]()
 
 
 def need(found: programs.Tool | programs.Missing) -> programs.Tool:
@@ -53,13 +55,17 @@ def receivers() -> Iterator[Receivers]:
 
 
 @pytest.fixture(scope="session")
-def table(request: pytest.FixtureRequest) -> list[str]:
-    """Lines to show when all is done."""
-    return request.config.stash.setdefault(TABLES, [])
+def table(request: pytest.FixtureRequest) -> Table:
+    """What is shown when all is done: ``table.dashboard(name, queries, answered)`` and the like."""
+    return table_of(request.config)
+
+
+def table_of(config: pytest.Config) -> Table:
+    return config.stash.setdefault(TABLE, Table())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    lines = terminalreporter.config.stash.get(TABLES, [])
+    lines = list(table_of(terminalreporter.config).lines(shorten.FACTOR))
     if lines:
         terminalreporter.section("proven against the real programs")
         for line in lines:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import drill
 import programs
 import pytest
-import shorten
 import yaml
 from conftest import VERSIONS
 from running import DEPLOY, SECRETS, request
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from drill import Course
+    from proof import Table
     from receivers import Message
 
 WAYS = {"critical": "pagerduty", "warning": "slack", "info": "email"}
@@ -32,7 +32,7 @@ SEVERITY = {
 
 
 @pytest.fixture(scope="module")
-def course(tmp_path_factory: pytest.TempPathFactory, table: list[str]) -> Iterator[Course]:
+def course(tmp_path_factory: pytest.TempPathFactory, table: Table) -> Iterator[Course]:
     fleets = {scenario: drill.Fleet(scenario) for scenario in drill.SCENARIOS}
     stacks = []
     for which in VERSIONS:
@@ -41,13 +41,15 @@ def course(tmp_path_factory: pytest.TempPathFactory, table: list[str]) -> Iterat
             continue
         name = f"prometheus {tools[0].version}, alertmanager {tools[1].version}"
         directory = tmp_path_factory.mktemp(which)
+        table.component("Prometheus", tools[0].version)
+        table.component("Alertmanager", tools[1].version)
         stacks.append(drill.Stack.lay_out(name, tools, directory, list(fleets.values())))
     if not stacks:
         pytest.skip("no Prometheus with an Alertmanager (make system-packages)")
     try:
         course = drill.Course(stacks)
         drill.run(course, fleets)
-        table.extend(rows(course))
+        tell(course, table)
         yield course
     finally:
         for fleet in fleets.values():
@@ -58,29 +60,21 @@ def course(tmp_path_factory: pytest.TempPathFactory, table: list[str]) -> Iterat
             stack.receivers.close()
 
 
-def rows(course: Course) -> list[str]:
-    """Return the table."""
-    lines = [
-        f"All durations of rules and routes divided by {shorten.FACTOR}; seconds from the fault",
-        "to the page, and from recovery to the message that it is over.",
-        "",
-        f"{'alert':26} {'goes to':10}" + "".join(f" {stack.name:>38}" for stack in course.stacks),
-    ]
+def tell(course: Course, table: Table) -> None:
+    """Write the times into the table."""
     for alert, scenario in [*ALL.items(), ("FleetAbsent", "")]:
-        cells = []
         for stack in course.stacks:
             began = course.broken.get(scenario, course.absent[0])
             over = course.mended.get(scenario, course.absent[1])
             page = course.first(stack, alert, scenario, firing=True, after=began)
             end = course.first(stack, alert, scenario, firing=False, after=over)
-            cells.append(
-                f"{page.at - began if page else float('nan'):18.1f}"
-                f"{end.at - over if end else float('nan'):18.1f}"
+            table.alert(
+                alert,
+                WAYS[SEVERITY[alert]],
+                stack.name,
+                page.at - began if page else None,
+                end.at - over if end else None,
             )
-        lines.append(
-            f"{alert:26} {WAYS[SEVERITY[alert]]:10}" + "".join(f" {cell:>38}" for cell in cells)
-        )
-    return lines
 
 
 @pytest.mark.parametrize("alert", ALL)
