@@ -76,8 +76,8 @@ class Table:
         """
         if self.alerts:
             pairs = list(dict.fromkeys(p for _, times in self.alerts.values() for p in times))
-            yield f"Alerts, with all durations of rules and routes divided by {factor:g}; seconds from"
-            yield "the fault to the page, and from the recovery to the message that it is over:"
+            yield f"Alerts, with all durations of rules and routes divided by {factor:g}; seconds"
+            yield "from the fault to the page, and from recovery to the message that it is over:"
             yield from (f"  ({at}) {pair}" for at, pair in enumerate(pairs, 1))
             heads = (f"{f'page ({at})':>8} {f'over ({at})':>8}" for at in range(1, len(pairs) + 1))
             yield f"{'alert':26} {'goes to':10} {'  '.join(heads)}"
