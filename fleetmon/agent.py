@@ -32,6 +32,7 @@ class How(TypedDict, total=False):
     wait: bool
     timeout: float | None
     generation: int | None
+    desired: str | None
 
 
 class _Commander(Protocol):
@@ -45,6 +46,7 @@ class _Commander(Protocol):
         wait: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109
         generation: int | None = None,
+        desired: str | None = None,
     ) -> CommandResult: ...
 
 

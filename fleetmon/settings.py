@@ -132,13 +132,9 @@ class AlertWebhook(Part):
     ``FLEETMON_WEBHOOK_TOKEN`` in the environment. Another one than the control plane's."""
     token_file: str | None = None
     """File that holds it."""
-    commands: tuple[Literal["start", "restart", "resume", "reset"], ...] = (
-        "start",
-        "restart",
-        "resume",
-        "reset",
-    )
-    """Commands that an alert may ask for."""
+    commands: tuple[Literal["start", "restart", "reset"], ...] = ("start", "restart", "reset")
+    """Commands that an alert may ask for, of an agent that no operator has paused, drained, stopped
+    or quarantined: an alert undoes a fault, never a decision."""
     per_agent: Annotated[int, Field(ge=1, le=10_000)] = 3
     """Commands for one agent ..."""
     period: Positive = 3600.0
@@ -151,8 +147,9 @@ class Control(Part):
     enabled: bool = False
     """Serve the control plane on a private Unix socket of this user."""
     directory: str | None = None
-    """Where that socket is; ``$XDG_RUNTIME_DIR/fleetmon`` by default, or a directory of this user
-    under the temporary one."""
+    """Where that socket is; by default ``$FLEETMON_CONTROL_DIRECTORY``, else
+    ``$XDG_RUNTIME_DIR/fleetmon`` or a directory of this user under the temporary one. ``fleetmon``
+    looks there by itself, and elsewhere with ``--directory``."""
     listen: str | None = None
     """``HOST:PORT`` to serve it on TCP as well; port 0 takes a free one. Wants a token."""
     hosts: tuple[str, ...] = ()

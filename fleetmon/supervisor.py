@@ -393,6 +393,7 @@ class Supervisor:
         wait: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109 - how long to wait for the outcome
         generation: int | None = None,
+        desired: str | None = None,
     ) -> CommandResult:
         """Carry out a command, from any event loop: the one path for code, terminal and dashboard.
 
@@ -405,6 +406,8 @@ class Supervisor:
             wait: wait until what was asked for has come about, for example a verified recovery.
             timeout: seconds to wait at most; ``None``: as long as it takes.
             generation: refuse unless this is still the incarnation that the caller saw.
+            desired: refuse unless this is what is wanted of it just now; ``run``, unless an
+                operator has asked for something else.
 
         Returns:
             :class:`Accepted`, :class:`NoOp` or :class:`Rejected`; an accepted one says in
@@ -427,10 +430,17 @@ class Supervisor:
                 wait=wait,
                 timeout=timeout,
                 generation=generation,
+                desired=desired,
             )
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(again, loop))
         result = commands.apply(
-            fleet, core, wanted, actor=actor, reason=reason, generation=generation
+            fleet,
+            core,
+            wanted,
+            actor=actor,
+            reason=reason,
+            generation=generation,
+            desired=desired,
         )
         if wait and isinstance(result, Accepted):
             return await commands.outcome(core, wanted, timeout)

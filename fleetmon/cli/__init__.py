@@ -64,7 +64,7 @@ _HOMES = dict.fromkeys(
 ) | {"dead-letters": "dead_letters"}
 """Modules of commands that share one, or whose name is no module's."""
 
-_VALUED = frozenset(("--fleet", "--url", "--token-file", "--ca-file"))
+_VALUED = frozenset(("--fleet", "--directory", "--url", "--token-file", "--ca-file"))
 """Options that may stand before the command and take a value."""
 
 _HELP = """\

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import socket
 import stat
 import sys
@@ -27,6 +29,7 @@ _SLOW = 0.5  # seconds of the server's own for a picture
 _APART = 5.0  # seconds between two clocks
 _PATIENCE = 3.0  # seconds for an answer
 _UNAUTHORIZED = 401
+_SOCKET = re.compile(r"^/.*\.\d+\.[0-9a-f]{1,6}\.sock$")  # as registry.place() names them
 _LOCAL = ("127.", "localhost", "[::1]", "::1")
 
 
@@ -47,8 +50,8 @@ def look(arguments: argparse.Namespace) -> Iterator[Finding]:
         f"user {_user(os.geteuid())}",
     )
     if arguments.url is None:
-        yield from _places()
-        yield from _elsewhere()
+        yield from _places(arguments.directory)
+        yield from _elsewhere(arguments.directory)
     else:
         yield from _network(arguments)
     try:
@@ -70,7 +73,11 @@ def _user(uid: int) -> str:
 # -- this machine ------------------------------------------------------------------------------
 
 
-def _places() -> Iterator[Finding]:
+def _places(own: str | None) -> Iterator[Finding]:
+    if own or os.environ.get(registry.DIRECTORY):
+        (only,) = registry.directories(own)
+        who = "--directory" if own else f"${registry.DIRECTORY}"
+        yield Finding("ok", f"{who} says to look into {only} and nowhere else")
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime and not Path(runtime).is_absolute():
         yield Finding(
@@ -78,7 +85,7 @@ def _places() -> Iterator[Finding]:
             f"XDG_RUNTIME_DIR={runtime} is not absolute and is passed over",
             "mend or unset it",
         )
-    for directory in registry.directories():
+    for directory in registry.directories(own):
         try:
             reason = registry.untrusted(directory)
         except FileNotFoundError:
@@ -93,15 +100,15 @@ def _places() -> Iterator[Finding]:
             yield Finding("bad", text, mend)
             continue
         yield Finding("ok", f"{directory} is private")
-        yield from _files(Path(directory))
+        yield from _files(Path(directory), own)
 
 
 def _owner(directory: str) -> str:
     return _user(Path(directory).lstat().st_uid)
 
 
-def _files(directory: Path) -> Iterator[Finding]:
-    known = {entry.socket: entry for entry in registry.entries()}
+def _files(directory: Path, own: str | None) -> Iterator[Finding]:
+    known = {entry.socket: entry for entry in registry.entries(own)}
     for path in sorted(directory.iterdir()):
         if path.suffix == ".json":
             entry = known.get(str(path.with_suffix(".sock")))
@@ -131,10 +138,10 @@ def _ago(started_at: float) -> str:
     return f"(started {duration(since)} ago) " if since > 0 else ""
 
 
-def _elsewhere() -> Iterator[Finding]:
+def _elsewhere(own: str | None) -> Iterator[Finding]:
     """Look where a fleet of another environment, or of another user, would be."""
     uid = os.geteuid()
-    looked = {os.path.realpath(directory) for directory in registry.directories()}
+    looked = {os.path.realpath(directory) for directory in registry.directories(own)}
     ours = [f"/run/user/{uid}/fleetmon", f"/tmp/fleetmon-{uid}", f"/var/tmp/fleetmon-{uid}"]  # noqa: S108
     for directory in ours:
         if os.path.realpath(directory) not in looked and _holds(directory):
@@ -148,6 +155,12 @@ def _elsewhere() -> Iterator[Finding]:
                 f"fleets are registered in {directory}, where this terminal does not look",
                 f"set {setting}",
             )
+    for directory in _listened() - looked - set(ours):
+        yield Finding(
+            "note",
+            f"a fleet listens in {directory}, where this terminal does not look",
+            f"--directory {directory}, or set {registry.DIRECTORY}",
+        )
     for pattern, root in (("fleetmon-[0-9]*", "/tmp"), ("*/fleetmon", "/run/user")):  # noqa: S108
         try:
             found = sorted(Path(root).glob(pattern))
@@ -164,6 +177,23 @@ def _elsewhere() -> Iterator[Finding]:
                     f"{path} belongs to {_user(owner)}; fleets in it answer that user alone",
                     f"sudo -u {_user(owner)} fleetmon status",
                 )
+
+
+def _listened() -> set[str]:
+    """Return directories of this user in which somebody listens on a socket of a fleet's name."""
+    try:
+        text = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    found = set()
+    for line in text.splitlines():
+        path = line.rpartition(" ")[2]
+        if _SOCKET.search(path) and Path(registry.beside(path)).exists():
+            with contextlib.suppress(OSError):
+                directory = os.path.realpath(Path(path).parent)
+                if not registry.untrusted(directory):
+                    found.add(directory)
+    return found
 
 
 def _holds(directory: str) -> bool:

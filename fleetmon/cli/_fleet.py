@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fleetmon.cli import _out as out
 from fleetmon.control.client import Client, find
 from fleetmon.control.protocol import AmbiguousFleetError, ControlError, NoFleetError, RequestError
+from fleetmon.control.registry import DIRECTORY
 
 if TYPE_CHECKING:
     import argparse
@@ -29,6 +30,11 @@ def where(parser: argparse.ArgumentParser, *, json: bool = True) -> None:
     """Add the options that say which fleet is meant, and how its answer is printed."""
     group = parser.add_argument_group("which fleet")
     group.add_argument("--fleet", metavar="NAME", help="by name or process id, where several run")
+    group.add_argument(
+        "--directory",
+        metavar="DIR",
+        help=f"where its socket is, if the host chose another place (default: ${DIRECTORY})",
+    )
     group.add_argument(
         "--url", metavar="URL", help="unix:PATH of its socket, or http(s)://HOST:PORT"
     )
@@ -59,9 +65,11 @@ def connect(arguments: argparse.Namespace, *, patience: float = 10.0) -> Client:
     """
     url = arguments.url
     if url is None:
-        return Client(find(arguments.fleet).socket, patience=patience)
-    if arguments.fleet is not None:
-        message = "--fleet and --url both name a fleet; give one of them"
+        found = find(arguments.fleet, directory=arguments.directory)
+        return Client(found.socket, patience=patience)
+    if arguments.fleet is not None or arguments.directory is not None:
+        other = "--directory" if arguments.fleet is None else "--fleet"
+        message = f"{other} and --url both name a fleet; give one of them"
         raise AmbiguousFleetError(message)
     try:
         return Client(url, token=token(arguments), tls=_tls(arguments), patience=patience)

@@ -18,7 +18,9 @@ SHELLS = ("bash", "zsh", "fish")
 
 _PATIENCE = 1.0  # seconds: whoever presses Tab does not wait longer
 _TAKE_NAMES = frozenset(("name", "names", "agent", "to"))  # destinations that want an agent
-_TAKE_FILES = frozenset(("token_file", "ca_file", "path", "agents", "record", "replay", "file"))
+_TAKE_FILES = frozenset(
+    ("token_file", "ca_file", "path", "directory", "agents", "record", "replay", "file")
+)
 
 
 class Option(NamedTuple):
@@ -36,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "shell", choices=(*SHELLS, "agents", "fleets"), help="agents and fleets list names instead"
     )
     parser.add_argument("--fleet", metavar="NAME", help="whose agents are listed")
+    parser.add_argument("--directory", metavar="DIR", help="where its socket is")
     parser.epilog = (
         'bash: eval "$(fleetmon completion bash)" in ~/.bashrc; '
         'zsh: eval "$(fleetmon completion zsh)" in ~/.zshrc, after compinit; '
@@ -46,9 +49,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the script, or names; returns the exit code."""
     if arguments.shell == "agents":
-        return _names(arguments.fleet)
+        return _names(arguments.fleet, arguments.directory)
     if arguments.shell == "fleets":
-        return _fleets()
+        return _fleets(arguments.directory)
     options = {name: _options(name) for name in _commands()}
     script = {"bash": _bash, "zsh": _zsh, "fish": _fish}[arguments.shell]
     sys.stdout.write(script(options))
@@ -61,12 +64,14 @@ def _commands() -> dict[str, str]:
     return COMMANDS
 
 
-def _names(fleet: str | None) -> int:
+def _names(fleet: str | None, directory: str | None) -> int:
     from fleetmon.control.client import Client, find
     from fleetmon.control.protocol import ControlError
 
     try:
-        agents = Client(find(fleet).socket, patience=_PATIENCE).snapshot()["agents"]
+        agents = Client(find(fleet, directory=directory).socket, patience=_PATIENCE).snapshot()[
+            "agents"
+        ]
     except (ControlError, OSError):
         return 0  # a shell that completes must not be disturbed
     names = [a["agent_id"] for a in agents]
@@ -74,10 +79,10 @@ def _names(fleet: str | None) -> int:
     return 0
 
 
-def _fleets() -> int:
+def _fleets(directory: str | None) -> int:
     from fleetmon.control import registry
 
-    for entry in registry.entries():
+    for entry in registry.entries(directory):
         try:
             if registry.alive(entry):
                 out.say(out.clean(entry.name))

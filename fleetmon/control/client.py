@@ -43,15 +43,20 @@ _LOST = 5  # connections that a command may lose in a row
 _PIECE = 64 * 1024
 
 
-def find(name: str | None = None) -> registry.Entry:
+def find(name: str | None = None, *, directory: str | None = None) -> registry.Entry:
     """Return the running fleet of that name (or process id), or the only one there is.
+
+    Args:
+        name: or process id.
+        directory: where fleets were told to put their sockets (``Control.directory``); the usual
+            places by default.
 
     Raises:
         NoFleetError: none answers; the sentence says what was found instead.
         AmbiguousFleetError: several do.
     """
-    running, trouble = [], registry.unbelieved()
-    for entry in registry.entries():
+    running, trouble = [], registry.unbelieved(directory)
+    for entry in registry.entries(directory):
         try:
             if registry.alive(entry):
                 running.append(entry)
@@ -70,7 +75,7 @@ def find(name: str | None = None) -> registry.Entry:
         there = ", ".join(repr(e.name) for e in running)
         message = f"no fleet {name!r} runs here; there is {there}"
         raise NoFleetError(message)
-    looked = " and ".join(registry.directories())
+    looked = " and ".join(registry.directories(directory))
     said = f"{'; '.join(trouble)}; " if trouble else ""
     message = f"{said}no fleet runs for this user (looked in {looked}); start one: fleetmon demo"
     raise NoFleetError(message)

@@ -93,6 +93,7 @@ class Orders:
                 wait=wanted.wait,
                 timeout=wanted.timeout,
                 generation=wanted.generation,
+                desired=wanted.desired,
             )
         except UnknownAgentError as error:
             return error

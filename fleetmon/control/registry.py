@@ -20,6 +20,9 @@ from fleetmon.control.protocol import ControlError
 LONGEST = 104
 """Bytes of a socket's path, the terminating zero included, on the strictest system (macOS)."""
 
+DIRECTORY = "FLEETMON_CONTROL_DIRECTORY"
+"""Environment variable with the one directory to use, for fleets and for who looks for them."""
+
 _NAME = 24  # characters of the fleet's name within a file's name
 _PATIENCE = 2.0  # seconds for a connection on this machine
 
@@ -36,8 +39,16 @@ class Entry(NamedTuple):
     started_at: float  # wall clock, seconds
 
 
-def directories() -> tuple[str, ...]:
-    """Return where to look, the preferred one first; none need exist."""
+def directories(directory: str | None = None) -> tuple[str, ...]:
+    """Return where to look, the preferred one first; none need exist.
+
+    Args:
+        directory: the only one; otherwise what the environment says there (:data:`DIRECTORY`),
+            and without that the usual ones.
+    """
+    directory = directory or os.environ.get(DIRECTORY)
+    if directory:
+        return (os.path.abspath(directory),)  # noqa: PTH100 - pathlib would double the start-up
     temporary = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - a private directory below it
     found = [os.path.join(temporary, f"fleetmon-{os.geteuid()}")]  # noqa: PTH118
     runtime = os.environ.get("XDG_RUNTIME_DIR")
@@ -60,7 +71,7 @@ def place(name: str, pid: int, epoch: str, directory: str | None = None) -> str:
     """
     stem = f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:_NAME]}.{pid}.{epoch[:6]}.sock"
     trouble = []
-    for where in directories() if directory is None else (os.path.abspath(directory),):  # noqa: PTH100
+    for where in directories(directory):
         path = os.path.join(where, stem)  # noqa: PTH118
         if len(os.fsencode(path)) >= LONGEST:
             trouble.append(f"{where} is too deep for a socket ({LONGEST - 1} bytes at most)")
@@ -73,7 +84,9 @@ def place(name: str, pid: int, epoch: str, directory: str | None = None) -> str:
         if not reason:
             return path
         trouble.append(reason)
-    fix = "set XDG_RUNTIME_DIR" if directory is None else "choose another control.directory"
+    fix = "choose another control.directory"
+    if directory is None:
+        fix = f"set {DIRECTORY if os.environ.get(DIRECTORY) else 'XDG_RUNTIME_DIR'} to another one"
     message = f"no place for the control socket: {'; '.join(trouble)}; {fix}"
     raise ControlError(message)
 
@@ -112,34 +125,38 @@ def withdraw(path: str) -> None:
             os.unlink(name)  # noqa: PTH108
 
 
-def entries() -> tuple[Entry, ...]:
-    """Return all fleets that left a readable file, dead ones included, oldest first."""
+def entries(directory: str | None = None) -> tuple[Entry, ...]:
+    """Return all fleets that left a readable file, dead ones included, oldest first.
+
+    Args:
+        directory: as for :func:`directories`.
+    """
     found = []
-    for directory in directories():
+    for where in directories(directory):
         try:
-            if untrusted(directory):
+            if untrusted(where):
                 continue
-            names = os.listdir(directory)  # noqa: PTH208
+            names = os.listdir(where)  # noqa: PTH208
         except OSError:
             continue
         for name in names:
             if name.endswith(".json"):
-                entry = _read(os.path.join(directory, name))  # noqa: PTH118
+                entry = _read(os.path.join(where, name))  # noqa: PTH118
                 if entry is not None:
                     found.append(entry)
     return tuple(sorted(found, key=lambda e: (e.started_at, e.epoch)))
 
 
-def unbelieved() -> list[str]:
-    """Return why directories that are there were not looked into."""
+def unbelieved(directory: str | None = None) -> list[str]:
+    """Return why directories that are there were not looked into; as :func:`entries`."""
     trouble = []
-    for directory in directories():
+    for where in directories(directory):
         try:
-            reason = untrusted(directory)
+            reason = untrusted(where)
         except FileNotFoundError:
             continue
         except OSError as error:
-            reason = f"{directory}: {error.strerror}"
+            reason = f"{where}: {error.strerror}"
         if reason:
             trouble.append(reason)
     return trouble
@@ -182,9 +199,9 @@ def alive(entry: Entry) -> bool:
     return True
 
 
-def sweep() -> None:
-    """Remove what fleets left that died without cleaning up."""
-    for entry in entries():
+def sweep(directory: str | None = None) -> None:
+    """Remove what fleets left that died without cleaning up; as :func:`entries`."""
+    for entry in entries(directory):
         with contextlib.suppress(OSError):
             if not alive(entry):
                 withdraw(entry.socket)

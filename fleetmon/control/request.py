@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -51,6 +51,8 @@ class CommandRequest(Keyed):
     """Seconds for that."""
     generation: Annotated[int, Field(ge=0, le=2**63)] | None = None
     """Refuse unless this is still the agent's incarnation."""
+    desired: Literal["run", "paused", "drained", "stopped", "quarantined"] | None = None
+    """Refuse unless this is what is wanted of the agent when it is carried out."""
 
 
 class RetryRequest(Keyed):

@@ -102,7 +102,7 @@ class ControlServer:
     def _local(self) -> Listener:
         now = self._fleet.snapshot(agents=False)
         path = registry.place(now.name, os.getpid(), now.epoch, self._settings.directory)
-        registry.sweep()
+        registry.sweep(self._settings.directory)
         sock = _private(path)
         self.path = path
         return Listener(sock, self._plane.app())

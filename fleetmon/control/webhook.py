@@ -2,7 +2,9 @@
 
 It is the one path of all commands, with the actor ``alertmanager``. An alert that comes again, as
 Alertmanager's do until they are resolved, is the same command. Each agent has a budget, so that an
-alert, the reset that it brings and the next failure do not chase each other.
+alert, the reset that it brings and the next failure do not chase each other. An agent that an
+operator has paused, drained, stopped or quarantined is left as it is: alerts undo faults, never
+decisions.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -39,6 +41,7 @@ PATH = "/v1/alertmanager"
 _BODY = 1024 * 1024  # bytes; a group of alerts with long annotations
 _ALERTS = 1000
 _KEPT = 4096  # alerts that are remembered
+_RUN: Final = "run"  # what is wanted of an agent unless an operator has said otherwise
 _HOLD = 1.0  # seconds for all commands of one delivery
 
 Text = Annotated[str, Field(max_length=4096)]
@@ -115,9 +118,17 @@ class Webhook:
             told["reason"] = f"it came before: {before['result']} {before['reason']}".rstrip()
             return
         try:
-            agent_id = self._fleet.agent(told["agent_id"]).agent_id
+            agent = self._fleet.agent(told["agent_id"])
         except UnknownAgentError as error:
             told["result"], told["reason"] = "refused", str(error)
+            return
+        agent_id = agent.agent_id
+        picture = agent.snapshot()
+        desired = picture.desired
+        # asked again when it is carried out; here so that it costs no budget
+        if desired != _RUN and picture.mode != "declared":
+            told["result"] = "refused"
+            told["reason"] = f"an operator wants {agent_id} {desired}; an alert does not undo that"
             return
         if not self._affords(agent_id):
             settings = self._settings
@@ -138,6 +149,7 @@ class Webhook:
                     agent_id=agent_id,
                     actor=ACTOR,
                     reason=told["alertname"][:1000],
+                    desired=_RUN,
                     hold=_HOLD,
                 )
             )

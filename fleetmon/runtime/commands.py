@@ -33,9 +33,10 @@ def apply(
     actor: str,
     reason: str,
     generation: int | None,
+    desired: str | None,
 ) -> CommandResult:
     """Apply a command now and audit it; runs in the supervisor's loop."""
-    result = _refused(fleet, core, wanted, generation) or core.machine.command(wanted)
+    result = _refused(fleet, core, wanted, generation, desired) or core.machine.command(wanted)
     detail = "" if isinstance(result, Accepted) else result.reason
     said = type(result).__name__.lower()
     audit(core, wanted.value, actor=actor, reason=reason, result=said, detail=detail)
@@ -59,7 +60,11 @@ def audit(
 
 
 def _refused(
-    fleet: Fleet, core: AgentCore, wanted: Command, generation: int | None
+    fleet: Fleet,
+    core: AgentCore,
+    wanted: Command,
+    generation: int | None,
+    desired: str | None,
 ) -> Rejected | None:
     why = ""
     if core.removed or core.mode == DECLARED:
@@ -68,6 +73,8 @@ def _refused(
         why = f"the fleet is {fleet.phase}"
     elif generation is not None and generation != core.generation:
         why = f"generation is {core.generation}, not {generation}; look again"
+    elif desired is not None and desired != core.machine.desired:
+        why = f"it is wanted {core.machine.desired}, not {desired}; whoever asked for that decides"
     if not why:
         return None
     return Rejected(wanted.value, core.agent_id, core.numbers.lifecycle, why)
@@ -91,7 +98,7 @@ async def outcome(core: AgentCore, wanted: Command, seconds: float | None) -> Ac
 def _come_about(core: AgentCore, wanted: Command) -> bool:
     machine = core.machine
     if wanted in (Command.START, Command.RESTART, Command.RESUME):
-        return machine.actual is Actual.RUNNING and not machine.fault
+        return machine.actual is Actual.RUNNING and not machine.fault and not machine.unproven
     if wanted is Command.RESET:
         return machine.actual not in (Actual.RECOVERING, Actual.QUARANTINED)
     if wanted in (Command.STOP, Command.DRAIN):

@@ -70,6 +70,7 @@ class Consequences:
         streak: lapses in a row; the exponent of the backoff.
         retry_at: when the next start or probe is due, on the supervisor's clock; ``None``: never.
         held: kept down while an agent it depends on comes back.
+        unproven: begun by a command, without a fault, and no sign of life has come since.
     """
 
     __slots__ = (
@@ -94,6 +95,7 @@ class Consequences:
         "lapse_error",
         "retry_at",
         "streak",
+        "unproven",
         "verified_at",
         "verify_timer",
     )
@@ -106,6 +108,7 @@ class Consequences:
         self.incarnation: AnyIncarnation | None = None
         self.fault = False
         self.held = False
+        self.unproven = False
         self.lapse_error: BaseException | None = None
         self.streak = 0
         self.verified_at: float | None = None
@@ -198,8 +201,9 @@ class Consequences:
             numbers.version += 1
         self._lapsed = self._permanent = False
         core.event(_E_STARTING, _CAUSES[cause])
-        self.incarnation = core.fleet.make_incarnation(core)
-        self.incarnation.begin()
+        incarnation = self.incarnation = core.fleet.make_incarnation(core)
+        self.unproven = cause == "command" and self.actual is _STARTING and incarnation.verifiable
+        incarnation.begin()
 
     def _end(self, reason: str) -> None:
         core = self.core
@@ -412,7 +416,9 @@ class Consequences:
         core = self.core
         if self.actual is _RUNNING and self.desired is _D_RUN:
             core.open = core.fleet.accepting and not core.removed
-            core.attention = bool(core.failures_in_row or core.conditions or core.beats is not None)
+            core.attention = bool(
+                core.failures_in_row or core.conditions or core.beats is not None or self.unproven
+            )
         else:
             core.open = core.accepting
             core.attention = True

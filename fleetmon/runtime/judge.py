@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Members by name: on Python 3.11 looking one up on its class costs a call.
 _QUARANTINED = Actual.QUARANTINED
 _RECOVERING = Actual.RECOVERING
+_RUNNING = Actual.RUNNING
 _D_RUN = Desired.RUN
 _E_TASK_FAILED = EventKind.TASK_FAILED
 _E_TASK_HUNG = EventKind.TASK_HUNG
@@ -41,6 +42,8 @@ def progressed(core: AgentCore, generation: int, task: Task | None) -> None:
     core.clear_condition("suspect")
     if machine.actual is _RECOVERING and machine.incarnation and machine.incarnation.started:
         machine.verified("progress")
+    elif machine.unproven and machine.actual is _RUNNING:
+        machine.proven("progress")
     elif (
         machine.actual is _QUARANTINED
         and machine.desired is _D_RUN

@@ -145,8 +145,11 @@ class Machine(Consequences):
         core = self.core
         core.event(_E_STARTED, _NOTHING)
         self.fact(_F_STARTED)
-        if incarnation.has_probe and self.actual is _RUNNING:
-            verification.schedule(core)
+        if self.actual is _RUNNING:
+            if self.unproven:
+                verification.confirm(core)
+            elif incarnation.has_probe:
+                verification.schedule(core)
         first, self.first = self.first, None
         if first is not None and not first.done():
             first.set_result(None)
@@ -330,6 +333,12 @@ class Machine(Consequences):
         if self.desired is not _D_RUN:
             self._act(settle(self.desired, self.actual, commanded=False))
             self._changed()
+
+    def proven(self, by: str) -> None:
+        """A life that a command began has shown a sign of itself; ``by`` as in :meth:`verified`."""
+        self.unproven = False
+        self.core.event(_E_VERIFIED, _BY[by])
+        self._changed()
 
     def unverified(self) -> None:
         """Nothing newer than the restart came in time: a failed attempt."""

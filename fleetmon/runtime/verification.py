@@ -64,8 +64,27 @@ def arm_timers(core: AgentCore) -> None:
         core.fleet.call_later(core.spec.verify.idle_after, _idle, core, incarnation)
 
 
+def confirm(core: AgentCore) -> None:
+    """Have a life that a command began, without a fault before it, show a sign of itself.
+
+    It serves meanwhile. What a probe of its own says counts as ever; without one, no answer is no
+    lapse: the next progress will do.
+    """
+    incarnation = core.machine.incarnation
+    core.attention = True
+    if incarnation is None:
+        return
+    if incarnation.has_probe:
+        incarnation.probe(core.spec.deadlines.probe)
+    else:
+        core.fleet.call_later(core.spec.verify.idle_after, _idle, core, incarnation)
+
+
 def _idle(core: AgentCore, incarnation: AnyIncarnation) -> None:
-    if core.machine.incarnation is incarnation and core.machine.actual is _RECOVERING:
+    machine = core.machine
+    if machine.incarnation is incarnation and (
+        machine.actual is _RECOVERING or (machine.unproven and machine.actual is _RUNNING)
+    ):
         incarnation.ping()
 
 
@@ -93,8 +112,12 @@ def probe_result(core: AgentCore, incarnation: AnyIncarnation, error: BaseExcept
         elif machine.actual is _RECOVERING:
             machine.verified("probe")
         elif machine.actual is _RUNNING:
+            if machine.unproven:
+                machine.proven("probe")
             schedule(core)
-    elif machine.actual in (_PROBING, _RECOVERING, _RUNNING):
+    elif machine.actual in (_PROBING, _RECOVERING) or (
+        machine.actual is _RUNNING and incarnation.has_probe
+    ):
         core.event(_E_PROBE_FAILED, {"error": type(error).__qualname__})
         machine.lapse("its probe failed", "probe_failed", error, count=True)
 
@@ -102,8 +125,12 @@ def probe_result(core: AgentCore, incarnation: AnyIncarnation, error: BaseExcept
 def alive(core: AgentCore, incarnation: AnyIncarnation) -> None:
     """Idle, but its executor answered: enough when there is neither traffic nor probe."""
     machine = core.machine
-    if incarnation is machine.incarnation and machine.actual is _RECOVERING:
+    if incarnation is not machine.incarnation:
+        return
+    if machine.actual is _RECOVERING:
         machine.verified("alive")
+    elif machine.unproven and machine.actual is _RUNNING:
+        machine.proven("alive")
 
 
 def _late(core: AgentCore) -> None:

@@ -110,6 +110,43 @@ class TestDuringBackoff:
             assert lives.lives == 2
             assert isinstance(await agent.restart(), Accepted)  # that one is over
 
+    async def test_05_a_restart_that_is_waited_for_has_shown_a_sign_of_life(self, clock):
+        async with fleet_of() as (fleet, cap):
+            agent = await fleet.add("A", ScriptedAgent(), spec=steady())
+            result = await agent.restart(wait=True)
+            assert (result.settled, clock.monotonic()) == (True, 1.0)
+            assert cap.kinds("A")[-4:] == ["command", "starting", "started", "verified"]
+            assert cap.of("verified")[-1].data == {"by": "alive"}
+            restarting = asyncio.ensure_future(agent.restart(wait=True))
+            await cap.wait_for("started", "A", count=3)
+            assert agent.snapshot().lifecycle == "running"  # it serves meanwhile
+            await agent.run("work")
+            assert (await restarting).settled
+            assert clock.monotonic() == 1.0
+            assert cap.of("verified")[-1].data == {"by": "progress"}
+            assert agent.snapshot().health == 0
+
+    async def test_05_a_restart_that_is_waited_for_is_not_done_when_the_new_life_falls(self, clock):
+        async with fleet_of() as (fleet, cap):
+            lives = ScriptedAgent(serve=[Step.hang(), [Step.wait(0.5), CRASH], Step.hang()])
+            agent = await fleet.add("A", lives, spec=steady())
+            result = await agent.restart(wait=True)
+            assert result.settled
+            assert len(cap.of("lapsed")) == 1
+            assert cap.kinds("A")[-2:] == ["verified", "health_changed"]
+            assert agent.generation == 3
+            once = ScriptedAgent(serve=[Step.hang(), [Step.wait(0.5), CRASH]])
+            spent = await fleet.add("B", once, spec=steady(intensity=Intensity(max_restarts=0)))
+            assert not (await spent.restart(wait=True)).settled
+
+    async def test_05_a_probe_of_its_own_says_whether_a_restart_is_done(self, clock):
+        async with fleet_of() as (fleet, cap):
+            lives = ScriptedAgent(probe=[Step.wait(2)])
+            agent = await fleet.add("A", lives, spec=steady())
+            assert (await agent.restart(wait=True)).settled
+            assert clock.monotonic() == 2
+            assert cap.of("verified")[-1].data == {"by": "probe"}
+
     async def test_05_operator_restarts_spend_no_budget(self, clock):
         lives = ScriptedAgent(serve=[*[Step.hang()] * 6, CRASH, Step.hang()])
         async with fleet_of() as (fleet, cap):
@@ -168,7 +205,7 @@ class TestBoundedStop:
             old = await agent.submit("work", 1)
             await asyncio.sleep(1)
             await agent.restart(wait=True)
-            assert clock.monotonic() == 6
+            assert clock.monotonic() == 7  # the old life is given up at 6, the new one lives
             with pytest.raises(TaskCancelledError):
                 await old
             assert await agent.run("work", 2) == "new"
@@ -181,10 +218,10 @@ class TestBoundedStop:
         async with fleet_of() as (fleet, _):
             agent = await fleet.add("A", lives, spec=self.SPEC)
             await agent.restart(wait=True)
-            assert clock.monotonic() == 1
+            assert clock.monotonic() == 2
             assert agent.snapshot().zombies == 0
             await agent.stop(wait=True)
-            assert clock.monotonic() == 6
+            assert clock.monotonic() == 7
 
     async def test_06_shutdown_is_bounded_and_names_what_it_left_behind(self, clock):
         async with fleet_of(shutdown=Shutdown(drain=3, stop=4)) as (fleet, _):

@@ -291,7 +291,7 @@ class TestCounters:
                 seen.append(self.counters(agent))
                 for _ in range(3):
                     await asyncio.gather(agent.run("work"), return_exceptions=True)
-                await cap.wait_for("verified", "A", count=life + 1)
+                await cap.wait_for("verified", "A", count=2 * life + 1)
                 await agent.restart(wait=True)
                 seen.append(self.counters(agent))
                 await fleet.remove("A")

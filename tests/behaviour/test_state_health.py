@@ -128,7 +128,9 @@ class TestOne:
             await fail(agent, 5)
             conditions = {c.name: c for c in agent.snapshot().conditions}
             assert set(conditions) == {"zombie", "failing", "throttled"}
-            assert all(c.reason and c.since == 5 for c in conditions.values())
+            since = {name: c.since for name, c in conditions.items()}
+            assert since == {"zombie": 5, "failing": 6, "throttled": 6}
+            assert all(c.reason for c in conditions.values())
             assert gauge(fleet) == 1
 
 

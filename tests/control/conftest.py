@@ -21,6 +21,7 @@ def place(monkeypatch):
     with tempfile.TemporaryDirectory(prefix="fm-") as directory:
         monkeypatch.setenv("XDG_RUNTIME_DIR", directory)
         monkeypatch.setenv("TMPDIR", f"{directory}/tmp")
+        monkeypatch.delenv("FLEETMON_CONTROL_DIRECTORY", raising=False)
         yield Path(directory, "fleetmon")
 
 

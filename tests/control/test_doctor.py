@@ -15,11 +15,14 @@ import pytest
 from helpers_control import Echo
 from test_socket import DIES
 
-from fleetmon import SharedCause
+from fleetmon import SharedCause, Supervisor, SupervisorSettings
 from fleetmon.cli import _findings
 from fleetmon.control import registry
+from fleetmon.settings import Control
 
 pytestmark = pytest.mark.anyio
+
+ELSEWHERE = _findings._elsewhere
 
 
 async def levels(as_json, line="doctor --json"):
@@ -36,7 +39,7 @@ def has(found, level, text, fix=""):
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
     # what other programs of this machine left is not this test's
-    monkeypatch.setattr(_findings, "_elsewhere", lambda: iter(()))
+    monkeypatch.setattr(_findings, "_elsewhere", lambda _: iter(()))
 
 
 async def test_a_fleet_that_is_well_is_told_so_line_by_line(reachable, as_json, fleetmon):
@@ -81,7 +84,7 @@ async def test_a_place_that_is_open_or_another_users_is_not_believed_and_said_to
     assert "is open to other users" in err
     place.chmod(0o700)
     monkeypatch.setattr(registry.os, "geteuid", lambda: os.getuid() + 12_345)
-    monkeypatch.setattr(registry, "directories", lambda: (str(place),))
+    monkeypatch.setattr(registry, "directories", lambda _=None: (str(place),))
     found = await levels(as_json)
     assert has(found, "bad", "belongs to another user", "run this as")
     code, _, err = await fleetmon("status")
@@ -98,6 +101,43 @@ async def test_a_fleet_of_another_environment_is_found(reachable, as_json, monke
             found = await levels(as_json)
     assert has(found, "bad", "XDG_RUNTIME_DIR=relative is not absolute", "mend or unset it")
     assert has(found, "bad", "fleets are registered in /run/user/", "set XDG_RUNTIME_DIR=/run/")
+
+
+async def test_a_fleet_whose_host_chose_another_place_is_reached_there_and_doctor_finds_it(
+    place, fleetmon, as_json, monkeypatch
+):
+    with tempfile.TemporaryDirectory(prefix="fm-") as other:
+        control = Control(enabled=True, directory=f"{other}/own")
+        async with Supervisor(SupervisorSettings(name="own", control=control)):
+            code, _, err = await fleetmon("status")
+            assert (code, "no fleet runs for this user" in err) == (3, True)
+            monkeypatch.setattr(_findings, "_elsewhere", ELSEWHERE)
+            found = await levels(as_json)
+            assert has(found, "note", f"a fleet listens in {other}/own", f"--directory {other}/own")
+            code, out, _ = await fleetmon(f"status --directory {other}/own")
+            assert (code, out[:4]) == (0, "own:")
+            code, out, _ = await fleetmon(f"--directory {other}/own completion fleets")
+            assert (code, out) == (0, "own\n")
+            found = await levels(as_json, f"doctor --json --directory {other}/own")
+            assert has(found, "ok", f"--directory says to look into {other}/own and nowhere else")
+            monkeypatch.setenv(registry.DIRECTORY, f"{other}/own")
+            assert (await fleetmon("status --fleet own"))[0] == 0
+            found = await levels(as_json)
+            assert has(found, "ok", f"$FLEETMON_CONTROL_DIRECTORY says to look into {other}/own")
+            assert not has(found, "note", f"a fleet listens in {other}/own")
+            code, _, err = await fleetmon("status --directory x --url unix:/x")
+            assert (code, "both name a fleet" in err) == (2, True)
+        code, _, err = await fleetmon("status")
+        assert (code, f"looked in {other}/own)" in err, err.count("\n")) == (3, True, 1)
+
+
+async def test_a_dead_fleet_is_swept_from_a_place_of_its_own_as_well(place):
+    with tempfile.TemporaryDirectory(prefix="fm-") as other:
+        control = Control(enabled=True, directory=other)
+        dead = registry.Entry("gone", 1, "e", "v", 1, f"{other}/gone.1.abc123.sock", 0.0)
+        registry.publish(dead)
+        async with Supervisor(SupervisorSettings(name="own", control=control)):
+            assert [x.name for x in registry.entries(other)] == ["own"]
 
 
 async def test_what_is_misconfigured_or_blocked_is_bad_and_how_to_mend_it_is_said(

@@ -192,7 +192,8 @@ async def test_a_restart_by_hand_is_done_when_it_has_come_about_and_stands_in_th
     _, out, _ = await fleetmon("events --jsonl")
     lines = [json.loads(line) for line in out.splitlines()]
     kinds = [x["kind"] for x in lines if x["agent_id"] == "SENTRY"]
-    assert kinds[kinds.index("command") :][:3] == ["command", "starting", "started"]
+    # the command, and what came of it
+    assert kinds[kinds.index("command") :] == ["command", "starting", "started", "verified"]
     (command,) = (x for x in lines if x["kind"] == "command")
     assert command["data"]["reason"] == "test"
     assert command["data"]["actor"]

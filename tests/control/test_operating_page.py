@@ -235,7 +235,7 @@ async def play():
 def alone(monkeypatch):
     from fleetmon.cli import _findings
 
-    monkeypatch.setattr(_findings, "_elsewhere", lambda: iter(()))
+    monkeypatch.setattr(_findings, "_elsewhere", lambda _: iter(()))
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     with tempfile.TemporaryDirectory(prefix="fm-") as directory:
         monkeypatch.setenv("XDG_RUNTIME_DIR", directory)

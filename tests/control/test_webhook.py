@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from helpers_control import Echo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleetmon import Supervisor, SupervisorSettings
-from fleetmon.control.client import Client
+from fleetmon import AgentSpec, Intensity, Supervisor, SupervisorSettings
+from fleetmon.control.client import Client, order
 from fleetmon.settings import AlertWebhook, Control
 
 pytestmark = pytest.mark.anyio
@@ -76,8 +79,25 @@ def audited(fleet):
     return [e for e in fleet.recent_events() if e.kind == "command"]
 
 
-async def test_a_firing_alert_brings_an_agent_back_through_the_audited_path(hall):
-    await hall.quarantine("APEX", wait=True)
+async def exhausted(fleet, name):
+    """Add an agent and have it quarantined: its restarts are spent, nobody has wished it."""
+    spent = AgentSpec(max_consecutive_failures=1, intensity=Intensity(max_restarts=0))
+    agent = await fleet.add(name, Echo, spec=spent)
+    with fleet.events() as events:
+        with suppress(RuntimeError):
+            await agent.run("boom", RuntimeError("no"))
+        async for event in events:
+            if event.kind == "quarantined":
+                break
+
+
+async def test_a_firing_alert_brings_an_agent_back_through_the_audited_path(place):
+    async with listening() as hall:
+        await exhausted(hall, "APEX")
+        await _brought_back(hall)
+
+
+async def _brought_back(hall):
     status, (told,) = await deliver(hall, alert())
     assert (status, told["result"], told["agent_id"]) == (200, "accepted", "APEX")
     event = audited(hall)[-1]
@@ -87,6 +107,49 @@ async def test_a_firing_alert_brings_an_agent_back_through_the_audited_path(hall
     }  # fmt: skip
     while hall.agent("APEX").snapshot().lifecycle != "running":
         await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("command", ["start", "restart", "reset"])
+@pytest.mark.parametrize("wish", ["quarantine", "stop", "pause", "drain_agent"])
+async def test_an_alert_does_not_undo_what_an_operator_has_decided(hall, wish, command):
+    await getattr(hall, wish)("APEX", actor="ann", wait=True)
+    before = hall.agent("APEX").snapshot()
+    _, (told,) = await deliver(hall, alert(command=command))
+    assert told["result"] == "refused"
+    assert f"an operator wants APEX {before.desired}" in told["reason"]
+    after = hall.agent("APEX").snapshot()
+    assert (after.desired, after.lifecycle) == (before.desired, before.lifecycle)
+    assert [e.data["actor"] for e in audited(hall)] == ["ann"]
+
+
+async def test_what_an_operator_decides_while_the_alert_waits_for_the_loop_stands(hall):
+    # the loop is busy while both arrive, the operator's command first
+    operator = Client(hall.control_url, token=CONTROL)
+    url = hall.control_url
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(operator.command, order("quarantine", "APEX", actor="ann"))
+        while not hall._control._plane._orders._ledger._kept:  # it has arrived
+            time.sleep(0.001)
+        second = threads.submit(post, url, delivery(alert(command="reset")))
+        while len(hall._control._plane._orders._ledger._kept) < 2:
+            time.sleep(0.001)
+        await asyncio.sleep(0)
+        quarantined, (_, told) = await asyncio.gather(*map(asyncio.wrap_future, (first, second)))
+    assert quarantined["result"] == "accepted"
+    (answer,) = told["alerts"]
+    assert answer["result"] == "rejected"
+    assert "it is wanted quarantined, not run" in answer["reason"]
+    assert hall.agent("APEX").snapshot().desired == "quarantined"
+    assert [(e.data["actor"], e.data["result"]) for e in audited(hall)] == [
+        ("ann", "accepted"), ("alertmanager", "rejected"),
+    ]  # fmt: skip
+
+
+async def test_an_alert_is_heeded_once_the_operator_has_let_go(hall):
+    await hall.pause("APEX")
+    assert (await deliver(hall, alert()))[1][0]["result"] == "refused"
+    await hall.resume("APEX")
+    assert (await deliver(hall, alert()))[1][0]["result"] == "accepted"
 
 
 async def test_one_alert_is_one_command_however_often_it_is_delivered(hall):
