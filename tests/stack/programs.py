@@ -2,22 +2,78 @@
 
 ``python tests/stack/programs.py`` builds what is missing and says what there is; the tests skip
 what could not be had, with the reason. The cache is ``$FLEETMON_STACK_CACHE``, by default
-``~/.cache/fleetmon-stack``: a folder for each program and version, which may be deleted.
+``~/.cache/fleetmon-stack``: a folder for each program and version (the table that the command
+prints names them), which may be deleted, and into which a program built elsewhere may be put.
+
+No build takes longer than its own limit, and all together no longer than
+``$FLEETMON_STACK_BUILD_MINUTES`` (45), the most wanted first. What failed is not tried again within
+the hour; ``FLEETMON_STACK_BUILD=never`` builds nothing at all.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 CACHE = Path(os.environ.get("FLEETMON_STACK_CACHE") or "~/.cache/fleetmon-stack").expanduser()
+DEPLOY = Path(__file__).parents[2] / "deploy"
+
+ALL_BUILDS = 60 * float(os.environ.get("FLEETMON_STACK_BUILD_MINUTES") or 45)  # seconds
+AGAIN_AFTER = 3600.0  # seconds
+_began = time.monotonic()
+
+
+class BuildError(Exception):
+    """A program cannot be had."""
+
+
+class Go:
+    """The Go command, and what it starts, until a moment on the monotonic clock."""
+
+    def __init__(self, until: float, environment: dict[str, str]) -> None:
+        self.until = until
+        self.environment = {**os.environ, "CGO_ENABLED": "0", **environment}
+
+    def __call__(self, *arguments: str, cwd: Path) -> str:
+        return self.run("go", *arguments, cwd=cwd)
+
+    def run(self, *command: str, cwd: Path) -> str:
+        """Return what it says on standard output.
+
+        Raises:
+            BuildError: it fails, or does not end in time.
+        """
+        process = subprocess.Popen(
+            ["nice", "-n", "10", *command],
+            cwd=cwd,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # so that compilers end with it
+        )
+        try:
+            said, _ = process.communicate(timeout=max(0.0, self.until - time.monotonic()))
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            if isinstance(error, subprocess.TimeoutExpired):
+                what = f"{' '.join(command[:3])} took too long"
+                raise BuildError(what) from None
+            raise
+        if process.returncode:
+            what = f"{' '.join(command[:3])} ended with {process.returncode}"
+            raise BuildError(what)
+        return said
 
 
 @dataclass(frozen=True)
@@ -30,6 +86,7 @@ class GoProgram:
         module: its path.
         tag: of the module; it may count differently from the program.
         commands: packages below the module that are programs.
+        minutes: that a build may take.
         build_tags: leave out what is not needed here.
         stubs: files, relative to the module, that its releases generate and nothing here needs.
         version_variable: where the linker writes the version.
@@ -40,6 +97,7 @@ class GoProgram:
     module: str
     tag: str
     commands: tuple[str, ...]
+    minutes: float
     build_tags: str = ""
     stubs: tuple[str, ...] = ()
     version_variable: str = "github.com/prometheus/common/version.Version"
@@ -48,62 +106,84 @@ class GoProgram:
     def folder(self) -> Path:
         return CACHE / f"{self.name}-{self.version}"
 
+    @property
+    def failure(self) -> Path:
+        return CACHE / f"{self.folder.name}.failed"
+
     def path(self, command: str) -> Path:
         return self.folder / command
 
     def built(self) -> bool:
         return all(self.path(command.rsplit("/", 1)[-1]).is_file() for command in self.commands)
 
-    def build(self) -> None:
+    def build(self, until: float) -> None:
         """Fetch and build; whole or not at all.
 
         Raises:
-            subprocess.CalledProcessError: the module cannot be had or does not build.
+            BuildError: the module cannot be had, does not build, or not until then.
         """
-        environment = {**os.environ, "GOFLAGS": "-mod=mod", "CGO_ENABLED": "0"}
-
-        def go(*arguments: str, cwd: Path) -> str:
-            done = subprocess.run(
-                ["nice", "-n", "10", "go", *arguments],
-                cwd=cwd,
-                env=environment,
-                check=True,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            return done.stdout
-
         CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=CACHE, prefix="building-") as directory:
-            scratch = Path(directory)
-            go("mod", "init", "fleetmon.invalid/stack", cwd=scratch)
-            packages = [f"{self.module}/{command}" for command in self.commands]
-            go("get", *(f"{package}@{self.tag}" for package in packages), cwd=scratch)
-            if self.stubs:
-                # a module in the cache cannot be written to
-                source = go("list", "-m", "-f", "{{.Dir}}", self.module, cwd=scratch).strip()
-                shutil.copytree(source, scratch / "copy", copy_function=shutil.copyfile)
-                for path in (scratch / "copy", *(scratch / "copy").rglob("*")):
-                    path.chmod(0o755)
-                for stub in self.stubs:
-                    file = scratch / "copy" / stub
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    file.write_text("left out of this build\n")
-            out = scratch / "out"
-            go(
-                "build",
-                "-trimpath",
-                *(("-tags", self.build_tags) if self.build_tags else ()),
-                "-ldflags",
-                f"-s -w -X {self.version_variable}={self.version}",
-                "-o",
-                f"{out}/",
-                *packages if not self.stubs else (f"./{command}" for command in self.commands),
-                cwd=scratch / "copy" if self.stubs else scratch,
-            )
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            dir=CACHE, prefix="building-", ignore_cleanup_errors=True
+        ) as directory:
+            out = self.make(until, Path(directory))
             shutil.rmtree(self.folder, ignore_errors=True)
             out.rename(self.folder)
+
+    def make(self, until: float, scratch: Path) -> Path:
+        """Return a folder below ``scratch`` with the programs."""
+        go = Go(until, {"GOFLAGS": "-mod=mod"})
+        go("mod", "init", "fleetmon.invalid/stack", cwd=scratch)
+        packages = [f"{self.module}/{command}" for command in self.commands]
+        go("get", *(f"{package}@{self.tag}" for package in packages), cwd=scratch)
+        if self.stubs:
+            # a module in the cache cannot be written to
+            source = go("list", "-m", "-f", "{{.Dir}}", self.module, cwd=scratch).strip()
+            shutil.copytree(source, scratch / "copy", copy_function=shutil.copyfile)
+            for path in (scratch / "copy", *(scratch / "copy").rglob("*")):
+                path.chmod(0o755)
+            for stub in self.stubs:
+                file = scratch / "copy" / stub
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text("left out of this build\n")
+        out = scratch / "out"
+        go(
+            "build",
+            "-trimpath",
+            *(("-tags", self.build_tags) if self.build_tags else ()),
+            "-ldflags",
+            f"-s -w -X {self.version_variable}={self.version}",
+            "-o",
+            f"{out}/",
+            *packages if not self.stubs else (f"./{command}" for command in self.commands),
+            cwd=scratch / "copy" if self.stubs else scratch,
+        )
+        return out
+
+
+@dataclass(frozen=True)
+class CollectorProgram(GoProgram):
+    """The OpenTelemetry Collector with the components that a builder's file names."""
+
+    manifest: Path = DEPLOY / "otel-collector" / "builder.yaml"
+
+    @property
+    def folder(self) -> Path:
+        components = sorted(re.findall(r"gomod: (.+)", self.manifest.read_text()))
+        digest = hashlib.sha256("\n".join(components).encode()).hexdigest()[:8]
+        return CACHE / f"{self.name}-{self.version}-{digest}"
+
+    def make(self, until: float, scratch: Path) -> Path:
+        """Return the folder with the one program."""
+        go = Go(until, {"GOBIN": str(scratch / "bin")})
+        go("install", f"{self.module}@{self.tag}", cwd=scratch)
+        builder = str(scratch / "bin" / "builder")
+        # it makes ./out, with the program beside its source
+        go.run(builder, "--config", str(self.manifest), "--ldflags", "-s -w", cwd=scratch)
+        for path in (scratch / "out").iterdir():
+            if path.name not in self.commands:
+                path.unlink()
+        return scratch / "out"
 
 
 PROMETHEUS = GoProgram(
@@ -112,6 +192,7 @@ PROMETHEUS = GoProgram(
     module="github.com/prometheus/prometheus",
     tag="v0.316.0",
     commands=("cmd/prometheus", "cmd/promtool"),
+    minutes=20,
     # of the many ways to discover targets the shipped configuration names one
     build_tags="remove_all_sd,enable_kubernetes_sd",
 )
@@ -121,9 +202,29 @@ ALERTMANAGER = GoProgram(
     module="github.com/prometheus/alertmanager",
     tag="v0.35.0",
     commands=("cmd/alertmanager", "cmd/amtool"),
+    minutes=8,
     stubs=("ui/app/dist/index.html",),
 )
-BUILT = (PROMETHEUS, ALERTMANAGER)
+COLLECTOR = CollectorProgram(
+    name="otelcol",
+    version="0.161.0",
+    module="go.opentelemetry.io/collector/cmd/builder",
+    tag="v0.161.0",
+    commands=("otelcol-fleetmon",),
+    minutes=12,
+)
+# The last release whose module path Go can fetch by version: those of v2 carry tags that do not fit
+# their path. Its cmd/jaeger is the program of Jaeger 2.
+JAEGER = GoProgram(
+    name="jaeger",
+    version="1.76.0",
+    module="github.com/jaegertracing/jaeger",
+    tag="v1.76.0",
+    commands=("cmd/jaeger",),
+    minutes=25,
+    version_variable="github.com/jaegertracing/jaeger/internal/version.latestVersion",
+)
+BUILT = (PROMETHEUS, ALERTMANAGER, COLLECTOR, JAEGER)  # the most wanted first
 
 
 @dataclass(frozen=True)
@@ -154,8 +255,7 @@ def built(program: GoProgram, command: str) -> Tool | Missing:
     reason = ensure(program)
     if reason is not None:
         return Missing(reason)
-    path = str(program.path(command))
-    return Tool(path, version_of(path))
+    return Tool(str(program.path(command)), program.version)
 
 
 @cache
@@ -171,15 +271,27 @@ def ensure(program: GoProgram) -> str | None:
     """Build a program unless it is there; returns why it cannot be had, or None."""
     if program.built():
         return None
+    called = f"{program.name} {program.version}"
     if os.environ.get("FLEETMON_STACK_BUILD") == "never":
-        return f"{program.name} {program.version} is not built, and FLEETMON_STACK_BUILD=never"
+        return f"{called} is not built, and FLEETMON_STACK_BUILD=never"
     if shutil.which("go") is None:
-        return f"{program.name} {program.version} is not built, and there is no Go to build it"
-    sys.stderr.write(f"building {program.name} {program.version} into {CACHE} (once; minutes)\n")
+        return f"{called} is not built, and there is no Go to build it"
+    failure = program.failure
+    if failure.exists() and time.time() - failure.stat().st_mtime < AGAIN_AFTER:
+        return failure.read_text()
+    limit = min(60 * program.minutes, _began + ALL_BUILDS - time.monotonic())
+    sys.stderr.write(
+        f"building {called} into {CACHE} (once; {max(0.0, limit) / 60:.0f} min at most)\n"
+    )
+    began = time.monotonic()
     try:
-        program.build()
-    except subprocess.CalledProcessError as error:
-        return f"{program.name} {program.version} could not be built: {error}"
+        program.build(began + limit)
+    except (BuildError, OSError) as error:
+        reason = f"{called} could not be built within {limit / 60:.0f} min: {error}"
+        failure.write_text(reason)
+        return reason
+    sys.stderr.write(f"built {called} in {time.monotonic() - began:.0f} s\n")
+    failure.unlink(missing_ok=True)
     return None
 
 
@@ -214,21 +326,35 @@ def node_exporter() -> Tool | Missing:
     return debian("prometheus-node-exporter", "prometheus-node-exporter")
 
 
+def collector() -> Tool | Missing:
+    """Return an OpenTelemetry Collector made of what the shipped configurations name."""
+    return built(COLLECTOR, "otelcol-fleetmon")
+
+
+def jaeger() -> Tool | Missing:
+    """Return a Jaeger 2."""
+    return built(JAEGER, "jaeger")
+
+
 def main() -> None:
     """Build what is missing and tell what there is."""
-    for name, look in (
-        ("prometheus", prometheus),
-        ("promtool", promtool),
-        ("alertmanager", alertmanager),
-        ("amtool", amtool),
+    for name, which, found in (
+        *(
+            (name, which, look(which))
+            for name, look in (
+                ("prometheus", prometheus),
+                ("promtool", promtool),
+                ("alertmanager", alertmanager),
+                ("amtool", amtool),
+            )
+            for which in ("debian", "current")
+        ),
+        ("node-exporter", "debian", node_exporter()),
+        ("otelcol", "current", collector()),
+        ("jaeger", "current", jaeger()),
     ):
-        for which in ("debian", "current"):
-            found = look(which)
-            line = found.reason if isinstance(found, Missing) else f"{found.version} {found.path}"
-            sys.stdout.write(f"{name:14} {which:8} {line}\n")
-    found = node_exporter()
-    line = found.reason if isinstance(found, Missing) else f"{found.version} {found.path}"
-    sys.stdout.write(f"{'node-exporter':14} {'debian':8} {line}\n")
+        line = found.reason if isinstance(found, Missing) else f"{found.version} {found.path}"
+        sys.stdout.write(f"{name:14} {which:8} {line}\n")
 
 
 if __name__ == "__main__":
