@@ -6,9 +6,11 @@ behind an HTTP API of its own. Each request is one trace through both services, 
 ``x-trace-id``, in the spans, in the log lines and in the exemplars on ``/metrics``. As services::
 
     uvicorn --factory neurectomy:ryot --port 8000 --no-access-log
-    export RYOT_URL=http://127.0.0.1:8000
+    export RYOT_URL=http://127.0.0.1:8000 OTEL_SEMCONV_STABILITY_OPT_IN=http
     uvicorn --factory neurectomy:neurectomy --port 8080 --no-access-log
 
+``/metrics`` also tells rate, errors and duration of the API's own requests, under the names of the
+stable conventions that the second variable opts in to (``http_server_request_duration_seconds``).
 Spans go to where ``OTEL_EXPORTER_OTLP_ENDPOINT`` says. Needs ``fleetmon[fastapi,otlp]``. As a
 script it runs both in one process, on free ports, and prints what becomes of three requests.
 
@@ -45,7 +47,10 @@ import httpx
 import uvicorn
 from fastapi import FastAPI, HTTPException
 from fastapi.concurrency import run_in_threadpool
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
 from fleetmon import (
@@ -134,7 +139,15 @@ def neurectomy(
     """Return the API; what is not given comes from the environment."""
     tracing = tracing or configure_tracing("neurectomy")
     log = log or JsonLog("neurectomy")
-    fleet = Supervisor(settings("neurectomy"), roster=ELITE, tracer=OTelTracer(tracing), log=log)
+    registry = CollectorRegistry()  # of the API's own metrics, served beside those of the agents
+    meters = MeterProvider([PrometheusMetricReader(registry=registry)])
+    fleet = Supervisor(
+        settings("neurectomy"),
+        roster=ELITE,
+        registry=registry,
+        tracer=OTelTracer(tracing),
+        log=log,
+    )
     model = httpx.Client(base_url=ryot_url or os.environ["RYOT_URL"], timeout=10)
     instrument_httpx(model, tracing)
     agents: dict[str, CollectiveAgent] = {}
@@ -158,7 +171,7 @@ def neurectomy(
         return {"status": done.status.name, "output": done.output}
 
     app.mount("/", fleet.metrics_app())  # /metrics, /healthz and /readyz
-    instrument_fastapi(app, tracing)
+    instrument_fastapi(app, tracing, meters=meters)
     return app
 
 

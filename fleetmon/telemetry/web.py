@@ -18,6 +18,7 @@ from fleetmon.telemetry.incidents import place
 from fleetmon.telemetry.render import message_of, type_of
 
 if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
     from fleetmon.telemetry.app import ASGIApp, Message, Receive, Send
@@ -128,11 +129,12 @@ def instrument_fastapi(
     app: Any,
     tracing: TracerProvider | TracingHandle | None = None,
     *,
+    meters: MeterProvider | None = None,
     header: str = HEADER,
     excluded: str = EXCLUDED,
     messages: bool = False,
 ) -> None:
-    """Trace the requests of a FastAPI application; call it once, before the first request.
+    """Trace and measure a FastAPI application's requests; call it once, before the first of them.
 
     Each request is one span, a child of its caller's by the headers; the spans that the stock
     instrumentation makes of every ``send`` and ``receive`` are left out.
@@ -141,6 +143,9 @@ def instrument_fastapi(
         app: a ``fastapi.FastAPI``.
         tracing: the host's provider, or what ``configure_tracing`` returned; ``None`` for the
             global provider.
+        meters: where rate, errors and duration of the requests are measured; ``None`` for the
+            global provider. ``OTEL_SEMCONV_STABILITY_OPT_IN=http`` in the environment makes it
+            ``http.server.request.duration``.
         header: of every answer, with the trace id; empty for none.
         excluded: regular expressions, separated by commas, of URLs that are not traced.
         messages: put messages of exceptions and query strings into spans, which may quote what
@@ -159,6 +164,7 @@ def instrument_fastapi(
     FastAPIInstrumentor.instrument_app(
         app,
         tracer_provider=_provider(tracing),
+        meter_provider=meters,
         server_request_hook=None if messages else _without_query,
         excluded_urls=excluded,
         exclude_spans=["send", "receive"],

@@ -79,8 +79,16 @@ def eventually(look: Callable[[], Any], within: float = 30.0) -> Any:
 class Server:
     """A program of this test's own, and its log."""
 
-    def __init__(self, command: Sequence[str], directory: Path, *, address: str = "") -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        directory: Path,
+        *,
+        address: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.command = list(command)
+        self.environment = dict(environment or {})
         self.directory = directory
         self.address = address
         self.log = directory / "log"
@@ -107,7 +115,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "NO_PROXY": "*", "no_proxy": "*"},
+                env={**os.environ, "NO_PROXY": "*", "no_proxy": "*", **self.environment},
             )
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:

@@ -63,6 +63,27 @@ async def test_every_answer_names_its_trace_sampled_or_not(spans, flags):
     assert len(spans.spans) == (3 if int(flags, 16) & 1 else 0)
 
 
+async def test_requests_are_measured_where_the_host_wants_it(spans):
+    exporter = pytest.importorskip("opentelemetry.exporter.prometheus")
+    from opentelemetry.sdk.metrics import MeterProvider
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry()
+    meters = MeterProvider([exporter.PrometheusMetricReader(registry=registry)])
+    async with client_of(app_of(spans, meters=meters)) as client:
+        for path in ("/fine", "/fine", "/fails", "/metrics"):
+            await client.get(path)
+    counts = [
+        line
+        for line in generate_latest(registry).decode().splitlines()
+        # with OTEL_SEMCONV_STABILITY_OPT_IN=http: http_server_request_duration_seconds
+        if line.startswith(("http_server_duration_milliseconds_count", "http_server_request_dur"))
+        and "_count{" in line
+    ]
+    assert sorted(line.rsplit(" ", 1)[1] for line in counts) == ["1.0", "2.0"]
+    meters.shutdown()
+
+
 async def test_a_request_is_one_span_and_probes_and_scrapes_are_none(spans):
     async with client_of(app_of(spans, header="x-request")) as client:
         assert "x-request" not in (await client.get("/metrics?name[]=x")).headers
