@@ -44,27 +44,36 @@ def column_at(shown: Layout, x: int) -> str:
     return ""
 
 
-def line(dashboard: Dashboard, at: int, shown: Layout, moment: Moment) -> tuple[Line, str]:
-    """Return a line of the list, and its state: ``cursor``, ``marked`` or nothing."""
+def line(
+    dashboard: Dashboard, at: int, shown: Layout, moment: Moment, width: int
+) -> tuple[Line, str]:
+    """Return a line of the list in exactly ``width`` cells, and its state.
+
+    The state is ``cursor``, ``marked`` or nothing.
+    """
     lines = dashboard.listing.lines
-    if at >= len(lines):
-        return [], ""
     selection, glyphs = dashboard.selection, dashboard.glyphs
     here = at == selection.line
     pointer = glyphs.cursor if here else " "
     item = lines[at]
     if item < 0:
-        return _group(dashboard, -item - 1, pointer), "cursor" if here else ""
+        group = _group(dashboard, -item - 1, pointer)
+        return fit_line(group, width, glyphs.cut), "cursor" if here else ""
     row = dashboard.store.rows[item]
     if row is None:
-        return [], ""
+        return [(" " * width, "")], ""
     marked = row[ID] in selection.marks
     pieces: Line = [(pointer + (glyphs.mark if marked else " "), "key")]
     cut = glyphs.cut
+    left = width - GUTTER
     for column, cells in shown:
         text, role = column.cell(row, item, moment)
         pieces.append((fit(text, cells, cut, right=column.right), role))
-        pieces.append((" ", ""))
+        left -= cells + 1
+        if left >= 0:  # the last column may end where the line does
+            pieces.append((" ", ""))
+    if left > 0:
+        pieces.append((" " * left, ""))
     return pieces, "cursor" if here else "marked" if marked else ""
 
 

@@ -94,7 +94,7 @@ def _body(ui: Ui, now: float, width: int, height: int) -> tuple[list[Drawn], str
         shown = fleet.columns(dashboard, width - 1, ui.skipped)
         moment = dashboard.moment(now)
         found = [
-            fleet.line(dashboard, at, shown, moment)
+            fleet.line(dashboard, at, shown, moment, width - 1)
             for at in range(ui.top, min(total, ui.top + height))
         ]
         position = fleet.position(dashboard, ui.top, height)
@@ -157,7 +157,9 @@ def _finished(
     for at in range(height):
         line, state = found[at] if at < len(found) else ([], "")
         bar = (glyphs.here if glyphs.name == "ascii" else "┃") if first <= at < last else " "
-        fitted = [*fit_line(line, width - 1, glyphs.cut), (bar, "rule")]
+        if ui.view != "fleet" or not line:  # agents' lines come in the width that is wanted
+            line = fit_line(line, width - 1, glyphs.cut)
+        fitted = [*line, (bar, "rule")]
         drawn.append((fitted, state or "old" if old else state))
     return drawn
 

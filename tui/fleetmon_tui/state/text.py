@@ -73,6 +73,8 @@ ASCII = Glyphs(
 """For all others."""
 
 _WIDE = "WF"
+_REMEMBERED = 4096  # texts; the same words and bars come again and again
+_known: dict[str, int] = {}
 _SECOND = 1.0
 _MINUTE = 60
 _HOUR = 3600
@@ -91,7 +93,12 @@ def cells(text: str) -> int:
     """Return how many cells of a terminal the text takes."""
     if text.isascii():
         return len(text)
-    return sum(_cell(character) for character in text)
+    known = _known.get(text)
+    if known is None:
+        if len(_known) >= _REMEMBERED:
+            _known.clear()
+        known = _known[text] = sum(_cell(character) for character in text)
+    return known
 
 
 def _cell(character: str) -> int:

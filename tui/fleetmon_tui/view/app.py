@@ -131,7 +131,7 @@ class FleetApp(App[None], inherit_bindings=False):
         session = self.session
         session.take(wall)
         width, height = self.canvas.size
-        self.canvas.draw(compose(session.ui, wall, width, height))
+        self.canvas.draw(compose(session.ui, wall, width, height), width)
         self.frames += 1
         self.spent = time.thread_time() - began
         self._cost = self.spent

@@ -27,13 +27,16 @@ class Canvas(Widget):
         self.looks = styles
         self.drawn: Sequence[Drawn] = ()
         self.painted = 0
+        self._width = 0
+        self._strips: dict[int, Strip] = {}  # lines as last painted, as far as they still hold
 
-    def draw(self, drawn: Sequence[Drawn]) -> int:
-        """Show lines; returns how many are painted again."""
+    def draw(self, drawn: Sequence[Drawn], width: int) -> int:
+        """Show lines, each of so many cells; returns how many are painted again."""
         before = self.drawn
         self.drawn = drawn
-        width = self.size.width
-        if len(before) != len(drawn):
+        if len(before) != len(drawn) or width != self._width:
+            self._width = width
+            self._strips.clear()
             self.refresh()
             return len(drawn)
         # one region for each run of lines that differ
@@ -41,6 +44,7 @@ class Canvas(Widget):
         start = -1
         for at, line in enumerate(drawn):
             if line != before[at]:
+                self._strips.pop(at, None)
                 if start < 0:
                     start = at
             elif start >= 0:
@@ -59,11 +63,24 @@ class Canvas(Widget):
     def dress(self, styles: Styles) -> None:
         """Paint everything in another theme."""
         self.looks = styles
+        self._strips.clear()
         self.refresh()
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Return lines; there are no borders, paddings or tints that Textual would have to add."""
+        lines = [self.render_line(y) for y in crop.line_range]
+        for each in self.get_line_filters():
+            lines = [line.apply_filter(each, self.background_colors[1]) for line in lines]
+        if crop.column_span != (0, self._width):
+            lines = [line.crop(*crop.column_span) for line in lines]
+        return lines
 
     def render_line(self, y: int) -> Strip:
         """Return one line."""
-        if y < len(self.drawn):
+        strip = self._strips.get(y)
+        if strip is None:
+            if y >= len(self.drawn):
+                return Strip.blank(self.size.width, self.looks.of("", ""))
             self.painted += 1
-            return self.looks.strip(self.drawn[y])
-        return Strip.blank(self.size.width, self.looks.of("", ""))
+            strip = self._strips[y] = self.looks.strip(self.drawn[y], self._width)
+        return strip

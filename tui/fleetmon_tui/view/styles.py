@@ -8,8 +8,6 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from fleetmon_tui.state.text import cells
-
 if TYPE_CHECKING:
     from fleetmon_tui.lines.screen import Drawn
     from fleetmon_tui.state.themes import Theme
@@ -21,14 +19,20 @@ class Styles:
     def __init__(self, theme: Theme) -> None:
         """Take a theme."""
         self.theme = theme
-        self._known: dict[tuple[str, str], Style] = {}
+        self._known: dict[tuple[str, str], tuple[Style, bool]] = {}
 
     def of(self, role: str, state: str) -> Style:
         """Return the style of a role on a line in a state."""
-        style = self._known.get((role, state))
-        if style is None:
-            style = self._known[role, state] = self._made(role, state)
-        return style
+        return self._of(role, state)[0]
+
+    def _of(self, role: str, state: str) -> tuple[Style, bool]:
+        # with it, whether a blank looks the same in this style as in any other of the line
+        found = self._known.get((role, state))
+        if found is None:
+            style = self._made(role, state)
+            blank = not (style.reverse or style.underline)
+            found = self._known[role, state] = (style, blank)
+        return found
 
     def _made(self, role: str, state: str) -> Style:
         theme = self.theme
@@ -48,22 +52,30 @@ class Styles:
             underline=look.underline or None,
         )
 
-    def strip(self, drawn: Drawn) -> Strip:
-        """Return a line as Textual paints it; neighbours of one style become one segment."""
+    def strip(self, drawn: Drawn, width: int) -> Strip:
+        """Return a line as Textual paints it; neighbours of one style become one segment.
+
+        Args:
+            drawn: the line.
+            width: its cells.
+        """
         line, state = drawn
+        known = self._known
         segments: list[Segment] = []
         texts: list[str] = []
         style: Style | None = None
-        width = 0
+        open_to_blanks = False
         for text, role in line:
-            found = self.of(role, state)
-            width += cells(text)
+            if open_to_blanks and text == " ":
+                texts.append(text)
+                continue
+            found, blank = known.get((role, state)) or self._of(role, state)
             if found is style:
                 texts.append(text)
                 continue
-            if texts and style is not None:
+            if texts:
                 segments.append(Segment("".join(texts), style))
-            texts, style = [text], found
-        if texts and style is not None:
+            texts, style, open_to_blanks = [text], found, blank
+        if texts:
             segments.append(Segment("".join(texts), style))
         return Strip(segments, width)
