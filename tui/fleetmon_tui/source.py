@@ -167,7 +167,9 @@ class Live:
 
     def _put(self, frame: dict[str, Any]) -> None:
         self._told.append((frame, time.monotonic(), time.time()))
-        if frame["type"] != "heartbeat":  # it shows nothing: the screen's own second will do
+        # a heartbeat shows nothing that the screen's own second would not, and the rest of a set
+        # of rows follows at once
+        if frame["type"] != "heartbeat" and not frame.get("more"):
             self._wake()
 
     def _submit(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:

@@ -56,7 +56,7 @@ class Moment(NamedTuple):
 
     clock: float
     glyphs: Glyphs
-    use: Callable[[int], Sequence[int]]
+    use: Callable[[int, int], Sequence[int]]
 
 
 class Column(NamedTuple):
@@ -128,7 +128,7 @@ def _use(row: Row, _: int, moment: Moment) -> Piece:
 
 
 def _spark(_: Row, place: int, moment: Moment) -> Piece:
-    return spark(moment.use(place), SPARK, moment.glyphs, TOP), "use"
+    return spark(moment.use(place, SPARK), SPARK, moment.glyphs, TOP), "use"
 
 
 def _queue(row: Row, _: int, __: Moment) -> Piece:

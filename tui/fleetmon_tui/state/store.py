@@ -6,6 +6,7 @@ Rows stay the lists that the parser made: nothing is decoded before it is shown 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from fleetmon.rows import COLUMNS
@@ -31,6 +32,9 @@ _MISSING: dict[str, Any] = dict.fromkeys(COLUMNS, 0) | {
     "task": "", "task_since": 0.0, "task_note": "", "p50": None, "p95": None, "retry_at": None,
     "lapse": None,
 }  # fmt: skip
+
+
+_id = itemgetter(ID)
 
 
 class Store:
@@ -83,13 +87,13 @@ class Store:
                  for at, absent in zip(self._order, self._absent, strict=True)]
                 for told in rows
             ]  # fmt: skip
-        places, kept, changed = self.places, self.rows, self.changed
-        for row in rows:
-            place = places.get(row[0])
-            if place is None:
-                place = self._new(row[0])
+        kept = self.rows
+        found: list[Any] = list(map(self.places.get, map(_id, rows)))
+        if None in found:
+            found = [self._place(row[0]) for row in rows]
+        for place, row in zip(found, rows, strict=True):
             kept[place] = row
-            changed.add(place)
+        self.changed.update(found)
         for agent_id in removed:
             self._remove(agent_id)
         if self._old:
@@ -120,7 +124,10 @@ class Store:
         """Return how many agents there are."""
         return len(self.places)
 
-    def _new(self, agent_id: str) -> int:
+    def _place(self, agent_id: str) -> int:
+        place = self.places.get(agent_id)
+        if place is not None:
+            return place
         self.members += 1
         if self._free:
             place = self._free.pop()

@@ -73,6 +73,7 @@ class FleetApp(App[None], inherit_bindings=False):
         self.spent = 0.0
         self._main: asyncio.AbstractEventLoop | None = None
         self._due: asyncio.TimerHandle | None = None
+        self._tick: asyncio.TimerHandle | None = None
         self._painted = 0.0
         self._cost = 0.0
         self._woken = False
@@ -89,7 +90,6 @@ class FleetApp(App[None], inherit_bindings=False):
         """Begin to listen."""
         self._main = asyncio.get_running_loop()
         self.session.source.start(self._wake)
-        self.set_interval(_SECOND, self.paint)
         self.call_after_refresh(self._settle)
 
     def _settle(self) -> None:
@@ -123,9 +123,19 @@ class FleetApp(App[None], inherit_bindings=False):
         self._woken = False
         self.paint()
 
+    def _next(self) -> None:
+        # times on the screen count up: a second without a paint is the longest there is
+        if self._main is not None:
+            if self._tick is not None:
+                self._tick.cancel()
+            self._tick = self._main.call_later(_SECOND, self.paint)
+
     def paint(self) -> None:
         """Take what has come and show how things stand."""
-        if not self.is_running or not self.canvas.size.width:
+        if not self.is_running:
+            return
+        self._next()
+        if not self.canvas.size.width:
             return
         began, wall = time.thread_time(), time.monotonic()
         session = self.session
