@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from fleetmon.testing import VIRTUAL_ASYNCIO, current_clock
 
 if TYPE_CHECKING:
     from fleetmon.testing import VirtualClock
+
+# A deadline for each example would be a timed test: on a busy machine it fails for no fault of ours.
+settings.register_profile("fleetmon", deadline=None)
+settings.load_profile("fleetmon")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import os
 import re
 import shlex
@@ -72,7 +73,9 @@ def same(text):
     """Make alike what differs from run to run."""
     for pattern, instead in SAME:
         text = re.sub(pattern, instead, text, flags=re.MULTILINE)
-    return text
+    answers = re.compile(r"[A-Z]+: \w+ accepted; now ")  # of several agents: as they come
+    told = itertools.groupby(text.splitlines(), lambda line: bool(answers.match(line)))
+    return [line for several, lines in told for line in (sorted(lines) if several else lines)]
 
 
 class Newsroom:
