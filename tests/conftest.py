@@ -12,7 +12,7 @@ from fleetmon.testing import VIRTUAL_ASYNCIO, current_clock
 if TYPE_CHECKING:
     from fleetmon.testing import VirtualClock
 
-# A deadline for each example would be a timed test: on a busy machine it fails for no fault of ours.
+# A deadline for each example would make timed tests, which fail on a busy machine.
 settings.register_profile("fleetmon", deadline=None)
 settings.load_profile("fleetmon")
 
