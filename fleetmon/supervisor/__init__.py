@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from fleetmon.agent import Agent
-from fleetmon.errors import NotRunningError, SpecError
-from fleetmon.events import Event, EventKind
-from fleetmon.policy.explain import Explanation, worst_case
+from fleetmon.errors import SpecError
+from fleetmon.events import EventKind
 from fleetmon.policy.transitions import Actual, Command
-from fleetmon.results import Accepted, CommandResult, ShutdownReport
+from fleetmon.results import ShutdownReport
 from fleetmon.runtime import commands, shutdown
 from fleetmon.runtime.fleet import DECLARED, OBSERVED, OWNED, Fleet, default_clock
 from fleetmon.runtime.handover import hand_over
@@ -22,25 +20,22 @@ from fleetmon.runtime.scan import scan
 from fleetmon.runtime.watchdog import Watchdog
 from fleetmon.settings import SupervisorSettings
 from fleetmon.spec import AgentSpec
+from fleetmon.supervisor.commanding import Commanding
+from fleetmon.supervisor.looking import Looking
+from fleetmon.supervisor.serving import Serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
     from types import TracebackType
 
     from prometheus_client import CollectorRegistry
-    from typing_extensions import Unpack
 
-    from fleetmon.agent import How
     from fleetmon.background import BackgroundSupervisor
     from fleetmon.control.server import ControlServer
-    from fleetmon.hooks import EndObserver, FleetRecorder, TaskLog, TaskTracer
+    from fleetmon.hooks import FleetRecorder, TaskLog, TaskTracer
     from fleetmon.policy.classify import Verdict
     from fleetmon.relay import News
     from fleetmon.roster import Roster
-    from fleetmon.runtime.bus import EventStream, Subscription
-    from fleetmon.snapshot import DeadLetter, FleetSnapshot, InterruptedTask, Warnings
-    from fleetmon.telemetry.app import ASGIApp
-    from fleetmon.telemetry.collector import FleetCollector
     from fleetmon.telemetry.server import MetricsServer
 
 _SCAN_EVERY = 0.25  # seconds between looks at hangs where no watchdog thread does it
@@ -56,7 +51,7 @@ class Clock(Protocol):
         """Return seconds since the epoch."""
 
 
-class Supervisor:
+class Supervisor(Commanding, Looking, Serving):
     """Keeps a fleet of agents at work, measured, and recovering by itself.
 
     Use it as an asynchronous context manager in the loop that the agents live in. It starts a
@@ -380,276 +375,6 @@ class Supervisor:
         while core.machine.actual is not Actual.STOPPED:
             await core.machine.change()
         self._fleet.discard(core)
-
-    # -- commands --------------------------------------------------------------------------------
-
-    async def command(
-        self,
-        name: str,
-        agent_id: str,
-        *,
-        reason: str = "",
-        actor: str = "",
-        wait: bool = False,
-        timeout: float | None = None,  # noqa: ASYNC109 - how long to wait for the outcome
-        generation: int | None = None,
-        desired: str | None = None,
-    ) -> CommandResult:
-        """Carry out a command, from any event loop: the one path for code, terminal and dashboard.
-
-        Args:
-            name: ``start``, ``stop``, ``restart``, ``pause``, ``resume``, ``drain``,
-                ``quarantine`` or ``reset``.
-            agent_id: id or alias.
-            reason: for the audit event.
-            actor: who asks, for the audit event.
-            wait: wait until what was asked for has come about, for example a verified recovery.
-            timeout: seconds to wait at most; ``None``: as long as it takes.
-            generation: refuse unless this is still the incarnation that the caller saw.
-            desired: refuse unless this is what is wanted of it just now; ``run``, unless an
-                operator has asked for something else.
-
-        Returns:
-            :class:`Accepted`, :class:`NoOp` or :class:`Rejected`; an accepted one says in
-            ``settled`` whether it came about, if ``wait`` was asked for.
-
-        Raises:
-            UnknownAgentError: there is no such agent.
-            SpecError: there is no such command.
-        """
-        fleet = self._fleet
-        wanted = commands.named(name)
-        core = fleet.find(agent_id)
-        if threading.get_ident() != fleet.thread:
-            loop = fleet.loop
-            again = self.command(
-                name,
-                agent_id,
-                reason=reason,
-                actor=actor,
-                wait=wait,
-                timeout=timeout,
-                generation=generation,
-                desired=desired,
-            )
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(again, loop))
-        result = commands.apply(
-            fleet,
-            core,
-            wanted,
-            actor=actor,
-            reason=reason,
-            generation=generation,
-            desired=desired,
-        )
-        if wait and isinstance(result, Accepted):
-            return await commands.outcome(core, wanted, timeout)
-        return result
-
-    async def start(self, agent_id: str, **how: Unpack[How]) -> CommandResult:
-        """Start an agent; arguments as :meth:`command`."""
-        return await self.command("start", agent_id, **how)
-
-    async def stop(self, agent_id: str, **how: Unpack[How]) -> CommandResult:
-        """Stop an agent."""
-        return await self.command("stop", agent_id, **how)
-
-    async def restart(self, agent_id: str, **how: Unpack[How]) -> CommandResult:
-        """End an agent's incarnation and begin another; spends no restart budget."""
-        return await self.command("restart", agent_id, **how)
-
-    async def pause(self, agent_id: str, **how: Unpack[How]) -> CommandResult:
-        """Let an agent take nothing new."""
-        return await self.command("pause", agent_id, **how)
-
-    async def resume(self, agent_id: str, **how: Unpack[How]) -> CommandResult:
-        """Let a paused or drained agent take tasks again."""
-        return await self.command("resume", agent_id, **how)
-
-    async def drain_agent(self, agent_id: str, **how: Unpack[How]) -> CommandResult:
-        """Let an agent finish, then stop (``drain`` is the whole fleet's)."""
-        return await self.command("drain", agent_id, **how)
-
-    async def quarantine(self, agent_id: str, **how: Unpack[How]) -> CommandResult:
-        """Take an agent out until it is reset."""
-        return await self.command("quarantine", agent_id, **how)
-
-    async def reset(self, agent_id: str, **how: Unpack[How]) -> CommandResult:
-        """Forget an agent's streak and conditions; from quarantine this brings it back."""
-        return await self.command("reset", agent_id, **how)
-
-    # -- looking ---------------------------------------------------------------------------------
-
-    def snapshot(self, *, agents: bool = True) -> FleetSnapshot:
-        """Return a frozen picture of the fleet, from any thread.
-
-        Args:
-            agents: ``False`` leaves them out, for whoever wants to know about the fleet alone.
-        """
-        return self._fleet.snapshot(agents=agents)
-
-    def warnings(self) -> Warnings:
-        """Return what an operator should know, from any thread.
-
-        Rules look at conditions, recent events and counters; the first call looks at all events
-        that are kept, later ones at what came since.
-        """
-        return self._outlook.look()
-
-    def explain(self, policy: AgentSpec | str | None = None) -> Explanation:
-        """Say in seconds how long a failing agent can take until it is quarantined.
-
-        Args:
-            policy: a spec, an agent's name, or ``None`` for the settings' defaults.
-        """
-        if policy is None:
-            return worst_case(self.settings.defaults)
-        if isinstance(policy, str):
-            return worst_case(self._fleet.find(policy).spec)
-        return worst_case(policy)
-
-    def subscribe(
-        self, callback: Callable[[Event], object], *, limit: int = 10_000
-    ) -> Subscription:
-        """Call ``callback`` with every event from now on, in a thread of its own.
-
-        One that raises, blocks or lags harms only itself; see ``lost`` and ``errors``.
-        """
-        return self._fleet.bus.subscribe(callback, limit)
-
-    def events(self, *, limit: int = 10_000) -> EventStream:
-        """Return an asynchronous iterator over events from now on."""
-        return self._fleet.bus.stream(limit)
-
-    def recent_events(self, since: int = 0) -> tuple[Event, ...]:
-        """Return the kept events with a sequence number above ``since``, oldest first."""
-        return self._fleet.bus.recent(since)
-
-    def observe(self, observer: EndObserver) -> None:
-        """Call ``observer.ended(task)`` at every end of a task, on the hot path; from any thread.
-
-        Meant for what keeps a note and works later; an error is counted and dropped.
-        """
-        self._fleet.observers.join(observer)
-
-    def unobserve(self, observer: EndObserver) -> None:
-        """Undo :meth:`observe`; no harm if it is not there."""
-        self._fleet.observers.leave(observer)
-
-    def dead_letters(self) -> tuple[DeadLetter, ...]:
-        """Return the tasks that were given up, oldest first."""
-        return tuple(self._fleet.dead_letters)
-
-    def interrupted(self) -> tuple[InterruptedTask, ...]:
-        """Return the tasks that a crash of the process has cut off; empty without a recorder.
-
-        Those that the latest crash left, and older ones that still wait for their agent. With
-        ``AgentSpec(after_crash="redeliver")`` they are delivered once more when their agent is
-        added; of the others nobody knows whether they did what they were to do.
-        """
-        recorder = self._fleet.recorder
-        return () if recorder is None else recorder.interrupted()
-
-    async def retry_dead_letter(
-        self, task_id: int, agent_id: str | None = None, *, actor: str = "", reason: str = ""
-    ) -> Any:
-        """Run a dead letter again, as a new task of the same or another agent.
-
-        Args:
-            task_id: of the letter.
-            agent_id: who is to do it; by default who had it before.
-            actor: who asks, for the audit event.
-            reason: why, for the audit event.
-
-        Returns what the task returns; the letter is gone once the task was accepted.
-
-        Raises:
-            LookupError: there is no such letter.
-            TaskRefusedError: the agent does not take it; the letter is kept.
-        """
-        fleet = self._fleet
-        if threading.get_ident() != fleet.thread:
-            loop = fleet.loop
-            again = self.retry_dead_letter(task_id, agent_id, actor=actor, reason=reason)
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(again, loop))
-        letter = next((x for x in fleet.dead_letters if x.task_id == task_id), None)
-        if letter is None:
-            msg = f"no dead letter {task_id}; see dead_letters()"
-            raise LookupError(msg)
-        agent = self.agent(agent_id or letter.agent_id)
-        task = await agent.submit(letter.task_type, letter.payload, wait=False)
-        # accepted, and nothing has run in between: only now is the letter answered
-        kept = [x for x in fleet.dead_letters if x is not letter]
-        fleet.dead_letters.clear()
-        fleet.dead_letters.extend(kept)
-        core = self._fleet.find(agent.agent_id)
-        detail = f"dead letter {task_id}"
-        commands.audit(core, "retry", actor=actor, reason=reason, result="accepted", detail=detail)
-        return await task
-
-    # -- metrics ---------------------------------------------------------------------------------
-
-    def collector(self) -> FleetCollector:
-        """Return an ordinary collector, for hosts that render by themselves."""
-        from fleetmon.telemetry.collector import FleetCollector
-
-        return FleetCollector(self._fleet)
-
-    def metrics_app(self, *, cache: bool | None = None) -> ASGIApp:
-        """Return an ASGI application with ``/metrics``, ``/healthz`` and ``/readyz``, to mount.
-
-        Args:
-            cache: as ``settings.metrics.cache``, which is the default.
-        """
-        from fleetmon.telemetry.app import metrics_app
-
-        if cache is None:
-            cache = self.settings.metrics.cache
-        return metrics_app(self._fleet, registry=self._registry, cache=cache)
-
-    # -- control plane ---------------------------------------------------------------------------
-
-    def control_app(
-        self, *, token: str | None = None, hosts: Collection[str] | None = None
-    ) -> ASGIApp:
-        """Return the control plane as an ASGI application, to mount in the host's own.
-
-        It carries commands, so the host says who may ask. Serve it from one event loop only; each
-        call returns another one, which knows no command of the others.
-
-        Args:
-            token: asked for as ``Authorization: Bearer``; ``None`` leaves that to the host.
-            hosts: names that ``Host`` may have; ``None`` leaves that to the host.
-        """
-        from fleetmon.control.app import ControlPlane
-        from fleetmon.control.secrets import Token
-
-        plane = ControlPlane(self)
-        return plane.app(hosts=hosts, token=None if token is None else Token(token))
-
-    @property
-    def control_path(self) -> str:
-        """The control plane's socket; raises :class:`NotRunningError` when there is none."""
-        if self._control is None or not self._control.path:
-            msg = "no control socket is served; set settings.control.enabled"
-            raise NotRunningError(msg)
-        return self._control.path
-
-    @property
-    def control_url(self) -> str:
-        """Where it is served on TCP; raises :class:`NotRunningError` when it is not."""
-        if self._control is None or not self._control.url:
-            msg = "the control plane is not served on TCP; set settings.control.listen to HOST:PORT"
-            raise NotRunningError(msg)
-        return self._control.url
-
-    @property
-    def metrics_url(self) -> str:
-        """Where ``/metrics`` is served; raises :class:`NotRunningError` when it is not."""
-        if self._server is None:
-            msg = "metrics are not served; set settings.metrics.listen to HOST:PORT"
-            raise NotRunningError(msg)
-        return f"{self._server.url}/metrics"
 
 
 def _callable_without_arguments(factory: Callable[[], Any]) -> None:
