@@ -33,6 +33,23 @@ Kind = Literal["lines", "bars", "stat", "table", "timeline", "gauge", "logs", "t
 TAG = "fleetmon"
 _HEIGHTS = {"stat": 4, "text": 3, "logs": 14, "table": 9, "timeline": 12}
 
+# What a series means is the same colour everywhere; the order of a palette would say otherwise.
+_MEANING = {
+    "succeeded": "green",
+    "success": "green",
+    "verified": "green",
+    "running": "green",
+    "failed": "red",
+    "error": "red",
+    "quarantined": "red",
+    "dead_lettered": "dark-red",
+    "timed_out": "orange",
+    "backing_off": "orange",
+    "recovering": "yellow",
+    "probing": "yellow",
+    "cancelled": "text",
+}
+
 PROMETHEUS = models.DataSourceRef(type_val="prometheus", uid="$datasource")
 LOKI = models.DataSourceRef(type_val="loki", uid="$loki")
 
@@ -56,7 +73,17 @@ class Query:
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel; ``steps`` are thresholds as (from, colour), ``words`` names for values."""
+    """One panel.
+
+    Attributes:
+        stacked: lines stand on each other.
+        low: least value that is shown, and ``high`` the largest.
+        steps: thresholds as (from, colour); lines are drawn at them.
+        words: what values are called, with colours.
+        body: of a text.
+        height: in Grafana's grid; None: that of its kind.
+        many: the legend is a column on the right, for as many series as agents.
+    """
 
     title: str
     queries: tuple[Query, ...] = ()
@@ -70,19 +97,22 @@ class Panel:
     steps: tuple[tuple[float | None, str], ...] = ()
     words: dict[str, tuple[str, str]] = field(default_factory=dict)
     body: str = ""
+    height: int | None = None
+    many: bool = False
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable filled from label values; ``multi`` variables start with all.
+    """A variable filled from label values, of which several can be chosen.
 
-    ``query`` is ``label_values(...)``, or with ``loki`` the name of a label.
+    ``query`` is ``label_values(...)``, or with ``loki`` the name of a label. It starts with
+    ``everything``, else with the first value.
     """
 
     name: str
     query: str
     label: str
-    multi: bool = True
+    everything: bool = True
     loki: bool = False
 
 
@@ -164,11 +194,11 @@ def _variable(variable: Variable) -> Any:
         )
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(models.VariableSort.ALPHABETICAL_ASC)
+        .multi(multi=True)
     )
-    if variable.multi:
+    if variable.everything:
         built = (
-            built.multi(multi=True)
-            .include_all(include_all=True)
+            built.include_all(include_all=True)
             .all_value(".*")
             .current(models.VariableOption(text="All", value="$__all", selected=True))
         )
@@ -197,7 +227,8 @@ def _target(query: Query, panel: Panel) -> Any:
 
 
 def _panel(panel: Panel) -> Any:
-    built = _builder(panel).title(panel.title).height(_HEIGHTS.get(panel.kind, 8)).span(panel.width)
+    height = panel.height or _HEIGHTS.get(panel.kind, 8)
+    built = _builder(panel).title(panel.title).height(height).span(panel.width)
     if panel.about:
         built = built.description(panel.about)
     if panel.kind == "text":
@@ -213,11 +244,22 @@ def _panel(panel: Panel) -> Any:
         built = built.min(panel.low)
     if panel.high is not None:
         built = built.max(panel.high)
-    if panel.steps:
-        steps = [models.Threshold(value=at, color=colour) for at, colour in panel.steps]
-        built = built.thresholds(
-            dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
+    # Grafana's own default turns red at 80, whatever is shown
+    steps = [
+        models.Threshold(value=at, color=colour) for at, colour in panel.steps or ((None, "blue"),)
+    ]
+    built = built.thresholds(
+        dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
+    )
+    if panel.steps and panel.kind in {"lines", "bars"}:
+        built = built.thresholds_style(
+            common.GraphThresholdsStyleConfig().mode(common_models.GraphThresholdsStyleMode.DASHED)
         )
+    if any(query.legend in {"{{outcome}}", "{{status}}", "{{state}}"} for query in panel.queries):
+        for name, colour in _MEANING.items():
+            fixed = {"mode": "fixed", "fixedColor": colour}
+            value = models.DynamicConfigValue(id_val="color", value=fixed)
+            built = built.override_by_name(name, [value])
     if panel.words:
         options = {
             value: models.ValueMappingResult(text=word, color=colour, index=at)
@@ -235,7 +277,7 @@ def _builder(panel: Panel) -> Any:
                 .line_width(1)
                 .fill_opacity(70 if panel.kind == "bars" else 10)
                 .show_points(common_models.VisibilityMode.NEVER)
-                .legend(_legend())
+                .legend(_legend(panel))
                 .tooltip(
                     common.VizTooltipOptions()
                     .mode(common_models.TooltipDisplayMode.MULTI)
@@ -252,7 +294,11 @@ def _builder(panel: Panel) -> Any:
         case "stat":
             return stat.Panel().reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         case "table":
-            return table.Panel()
+            # the labels are what is told
+            hidden = {"excludeByName": {"Time": True, "Value": True}}
+            return table.Panel().with_transformation(
+                models.DataTransformerConfig(id_val="organize", options=hidden)
+            )
         case "timeline":
             return statetimeline.Panel().show_value(common_models.VisibilityMode.NEVER)
         case "gauge":
@@ -267,11 +313,12 @@ def _builder(panel: Panel) -> Any:
             return text.Panel().content(panel.body)
 
 
-def _legend() -> Any:
+def _legend(panel: Panel) -> Any:
+    where = common_models.LegendPlacement
     return (
         common.VizLegendOptions()
         .display_mode(common_models.LegendDisplayMode.TABLE)
-        .placement(common_models.LegendPlacement.BOTTOM)
+        .placement(where.RIGHT if panel.many else where.BOTTOM)
         .show_legend(show_legend=True)
         .calcs(["lastNotNull", "max"])
     )

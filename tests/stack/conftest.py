@@ -13,6 +13,8 @@ from receivers import Receivers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from scene import Scene
+
 VERSIONS = ("debian", "current")
 
 TABLE = pytest.StashKey[Table]()
@@ -52,6 +54,17 @@ def receivers() -> Iterator[Receivers]:
         yield servers
     finally:
         servers.close()
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory, table: Table) -> Iterator[Scene]:
+    """The whole stack around a demonstration with chaos, once for all who look at it."""
+    from scene import Scene
+
+    with Scene(tmp_path_factory.mktemp("scene")) as running:
+        for job, reason in running.missing.items():
+            table.fact(f"not in the scene: {job}: {reason}")
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from boards import fleet, platform, services
+from boards import duty, fleet, platform, services
 
-BOARDS = (*fleet.BOARDS, *services.BOARDS, *platform.BOARDS)
+BOARDS = (*fleet.BOARDS, *duty.BOARDS, *services.BOARDS, *platform.BOARDS)
 """All of them, in the order in which they are listed."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from panels import Board, Panel, Query, Variable, lines, number
 
 JOB = Variable("job", "label_values(agents_health_status, job)", "Fleet")
-AGENT = Variable("agent", 'label_values(agents_info{job=~"$job"}, agent_id)', "Agent")
+AGENT = Variable(
+    "agent", 'label_values(agents_info{job=~"$job"}, agent_id)', "Agent", everything=False
+)
 
 _F = 'job=~"$job"'
 _A = 'job=~"$job", agent_id=~"$agent"'
@@ -103,6 +105,8 @@ OVERVIEW = Board(
                     ),
                     "gauge",
                     about="More than 3 of one agent raise an alert.",
+                    height=12,
+                    steps=((None, "green"), (1, "yellow"), (4, "red")),
                 ),
             ),
         ),
@@ -115,15 +119,19 @@ OVERVIEW = Board(
                     unit="percentunit",
                     low=0,
                     high=1,
+                    many=True,
                 ),
                 lines(
                     "Agents by state",
-                    Query(f"sum by (state) (agents_lifecycle{{{_F}}})", "{{state}}"),
+                    Query(f"sum by (state) (agents_lifecycle{{{_F}}}) > 0", "{{state}}"),
                     stacked=True,
                 ),
                 lines(
                     "Longest queues",
-                    Query(f"topk(10, agents_queue_length{{{_F}}})", "{{agent_id}}"),
+                    Query(f"topk(10, agents_queue_length{{{_F}}} > 0)", "{{agent_id}}"),
+                    low=0,
+                    many=True,
+                    about="Agents whose tasks wait; nothing where none do.",
                 ),
             ),
         ),
@@ -195,7 +203,8 @@ AGENT_DETAIL = Board(
                 lines(
                     "Failures by type",
                     Query(
-                        f"sum by (error_type) (increase(agents_failures_total{{{_A}}}[$__rate_interval]))",
+                        f"sum by (error_type) (increase(agents_failures_total{{{_A}}}[$__rate_interval]))"
+                        f" and on (error_type) sum by (error_type) (agents_failures_total{{{_A}}}) > 0",
                         "{{error_type}}",
                     ),
                     Query(
@@ -224,6 +233,7 @@ AGENT_DETAIL = Board(
                         ),
                     ),
                     "timeline",
+                    height=8,
                 ),
             ),
         ),
@@ -235,6 +245,7 @@ AGENT_DETAIL = Board(
                     (Query(f"max by (agent_id, number, tier, field) (agents_info{{{_A}}})"),),
                     "table",
                     width=24,
+                    height=5,
                 ),
             ),
         ),
@@ -277,6 +288,7 @@ SUPERVISOR = Board(
                     "Recoveries under way, shared cause",
                     Query(f"sum(fleetmon_recoveries_in_progress{{{_F}}})", "under way"),
                     Query(f"max(fleetmon_shared_cause_open{{{_F}}})", "shared cause open"),
+                    low=0,
                 ),
             ),
         ),
@@ -302,7 +314,7 @@ SUPERVISOR = Board(
                     "Who blocked it",
                     (
                         Query(
-                            f"topk(10, max by (agent_id) (agents_loop_blocked_seconds_total{{{_F}}}))",
+                            f"topk(10, max by (agent_id) (agents_loop_blocked_seconds_total{{{_F}}}) > 0)",
                             "{{agent_id}}",
                         ),
                     ),
@@ -315,15 +327,19 @@ SUPERVISOR = Board(
             "Itself",
             (
                 lines(
-                    "Events",
+                    "Events published, and what was lost",
                     Query(
                         f"sum(rate(fleetmon_events_total{{{_F}}}[$__rate_interval]))", "published"
                     ),
-                    Query(
-                        f"sum by (subscriber) (rate(fleetmon_event_drops_total{{{_F}}}[$__rate_interval]))",
-                        "lost: {{subscriber}}",
+                    *(
+                        Query(
+                            f"sum(rate(fleetmon_{what}_drops_total{{{_F}}}[$__rate_interval]))",
+                            f"lost {name}",
+                        )
+                        for what, name in (("event", "events"), ("log", "lines"), ("span", "spans"))
                     ),
                     unit="ops",
+                    about="Lost: the other side was too slow or gone. No agent waits for it.",
                 ),
                 lines(
                     "Left behind",
@@ -341,6 +357,7 @@ SUPERVISOR = Board(
                         ),
                     ),
                     "table",
+                    height=8,
                 ),
             ),
         ),

@@ -1,165 +1,8 @@
-"""Dashboards of the platform: objectives, alerts, logs, the tracing pipeline, Prometheus itself."""
+"""Dashboards of the platform: logs, the tracing pipeline, Prometheus itself."""
 
 from __future__ import annotations
 
-from panels import Board, Panel, Query, Variable, lines, number
-
-from boards.fleet import JOB
-
-_F = 'job=~"$job"'
-_BAD = 'outcome=~"failed|timed_out|dead_lettered"'
-_OBJECTIVE = 0.99  # of tasks; the budget is the rest
-
-
-def _ratio(window: str) -> str:
-    done = "agents_tasks_completed_total"
-    return f"sum(rate({done}{{{_F}, {_BAD}}}[{window}])) / sum(rate({done}{{{_F}}}[{window}]))"
-
-
-def _burn(window: str) -> str:
-    return f"({_ratio(window)}) / {1 - _OBJECTIVE:.2g}"
-
-
-SLO = Board(
-    "fleetmon-slo",
-    "SLO / Error budget",
-    "Objective: 99 of 100 tasks succeed. How fast the budget of 30 days is being spent.",
-    (
-        (
-            "Now",
-            (
-                number(
-                    "Succeeded in the last hour",
-                    f"1 - ({_ratio('1h')})",
-                    unit="percentunit",
-                    width=8,
-                    steps=((None, "red"), (_OBJECTIVE, "green")),
-                ),
-                number(
-                    "Burn rate, one hour",
-                    _burn("1h"),
-                    width=8,
-                    steps=((None, "green"), (1, "yellow"), (14.4, "red")),
-                    about="1 spends the whole budget in 30 days, 14.4 a fiftieth of it in an hour.",
-                ),
-                number(
-                    "Budget of 30 days left",
-                    f"1 - {_burn('30d')}",
-                    unit="percentunit",
-                    width=8,
-                    steps=((None, "red"), (0.25, "yellow"), (0.5, "green")),
-                ),
-            ),
-        ),
-        (
-            "Burn rates, as the alerts see them",
-            (
-                lines(
-                    "Page: 14.4 (5m and 1h)",
-                    Query(_burn("5m"), "5m"),
-                    Query(_burn("1h"), "1h"),
-                    steps=((None, "green"), (14.4, "red")),
-                    width=12,
-                ),
-                lines(
-                    "Page: 6 (30m and 6h)",
-                    Query(_burn("30m"), "30m"),
-                    Query(_burn("6h"), "6h"),
-                    steps=((None, "green"), (6, "red")),
-                    width=12,
-                ),
-                lines(
-                    "Ticket: 3 (2h and 1d)",
-                    Query(_burn("2h"), "2h"),
-                    Query(_burn("1d"), "1d"),
-                    steps=((None, "green"), (3, "red")),
-                    width=12,
-                ),
-                lines(
-                    "Ticket: 1 (6h and 3d)",
-                    Query(_burn("6h"), "6h"),
-                    Query(_burn("3d"), "3d"),
-                    steps=((None, "green"), (1, "red")),
-                    width=12,
-                ),
-            ),
-        ),
-    ),
-    (JOB,),
-)
-
-ALERTS = Board(
-    "fleetmon-alerts",
-    "Alerts",
-    "What fires, what was sent where, and whether sending works.",
-    (
-        (
-            "Now",
-            (
-                number(
-                    "Firing",
-                    'count(ALERTS{alertstate="firing", severity!="none"}) or vector(0)',
-                    width=6,
-                ),
-                number(
-                    "Critical",
-                    'count(ALERTS{alertstate="firing", severity="critical"}) or vector(0)',
-                    width=6,
-                    steps=((None, "green"), (1, "red")),
-                ),
-                number(
-                    "Watchdog",
-                    'count(ALERTS{alertname="Watchdog", alertstate="firing"})',
-                    width=6,
-                    about="Fires always: its absence elsewhere is the alarm.",
-                ),
-                number("Alerts held by Alertmanager", "sum(alertmanager_alerts)", width=6),
-            ),
-        ),
-        (
-            "What",
-            (
-                Panel(
-                    "Firing and pending",
-                    (Query("count by (alertname, severity, alertstate, agent_id, job) (ALERTS)"),),
-                    "table",
-                    width=24,
-                ),
-            ),
-        ),
-        (
-            "Delivery",
-            (
-                lines(
-                    "Notifications a second",
-                    Query(
-                        "sum by (integration) (rate(alertmanager_notifications_total[$__rate_interval]))",
-                        "{{integration}}",
-                    ),
-                    unit="ops",
-                ),
-                lines(
-                    "Failed notifications a second",
-                    Query(
-                        "sum by (integration) (rate(alertmanager_notifications_failed_total[$__rate_interval]))",
-                        "{{integration}}",
-                    ),
-                    unit="ops",
-                    steps=((None, "green"), (0.001, "red")),
-                ),
-                lines(
-                    "Latency of notifications, p95",
-                    Query(
-                        "histogram_quantile(0.95, sum by (le, integration)"
-                        " (rate(alertmanager_notification_latency_seconds_bucket[$__rate_interval])))",
-                        "{{integration}}",
-                    ),
-                    unit="s",
-                ),
-            ),
-        ),
-    ),
-)
+from panels import Board, Panel, Query, Variable, lines
 
 _STREAM = '{namespace=~"$namespace", app=~"$app"}'
 
@@ -211,6 +54,9 @@ LOGS = Board(
     with_loki=True,
 )
 
+_SPANS = "traces_span_metrics_calls_total"
+_FAILED = 'status_code="STATUS_CODE_ERROR"'
+
 TRACING = Board(
     "fleetmon-tracing",
     "Tracing pipeline",
@@ -240,11 +86,14 @@ TRACING = Board(
                     unit="ops",
                 ),
                 lines(
-                    "Queue",
-                    Query("sum by (exporter) (otelcol_exporter_queue_size)", "{{exporter}}"),
+                    "Queues, how full",
                     Query(
-                        "max by (exporter) (otelcol_exporter_queue_capacity)", "room: {{exporter}}"
+                        "max by (exporter) (otelcol_exporter_queue_size / otelcol_exporter_queue_capacity)",
+                        "{{exporter}}",
                     ),
+                    unit="percentunit",
+                    low=0,
+                    about="A queue grows while Jaeger is away; what does not fit is lost.",
                 ),
             ),
         ),
@@ -252,13 +101,23 @@ TRACING = Board(
             "Spans as metrics",
             (
                 lines(
-                    "Calls a second",
+                    "Spans a second",
                     Query(
-                        "sum by (service_name, span_name) (rate(traces_span_metrics_calls_total[$__rate_interval]))",
-                        "{{service_name}} {{span_name}}",
+                        "sum by (service_name) (rate(traces_span_metrics_calls_total[$__rate_interval]))",
+                        "{{service_name}}",
                     ),
                     unit="ops",
-                    width=12,
+                    about="Of the sample that was kept, not of all tasks.",
+                ),
+                lines(
+                    "Share with an error",
+                    Query(
+                        f"sum by (service_name) (rate({_SPANS}{{{_FAILED}}}[$__rate_interval]))"
+                        f" / sum by (service_name) (rate({_SPANS}[$__rate_interval]))",
+                        "{{service_name}}",
+                    ),
+                    unit="percentunit",
+                    low=0,
                 ),
                 lines(
                     "p95",
@@ -268,7 +127,19 @@ TRACING = Board(
                         "{{service_name}}",
                     ),
                     unit="s",
-                    width=12,
+                ),
+                Panel(
+                    "Slowest agents, p95",
+                    (
+                        Query(
+                            "topk(10, histogram_quantile(0.95, sum by (le, gen_ai_agent_name)"
+                            ' (rate(traces_span_metrics_duration_seconds_bucket{gen_ai_agent_name!=""}[5m]))))',
+                            "{{gen_ai_agent_name}}",
+                        ),
+                    ),
+                    "gauge",
+                    unit="s",
+                    width=24,
                 ),
             ),
         ),
@@ -309,6 +180,7 @@ PROMETHEUS = Board(
                     "timeline",
                     words={"0": ("down", "red"), "1": ("up", "green")},
                     width=12,
+                    height=8,
                 ),
                 lines(
                     "Duration of scrapes",
@@ -330,8 +202,8 @@ PROMETHEUS = Board(
                 lines(
                     "Samples a second",
                     Query(
-                        "rate(prometheus_tsdb_head_samples_appended_total[$__rate_interval])",
-                        "{{type}}",
+                        "sum(rate(prometheus_tsdb_head_samples_appended_total[$__rate_interval]))",
+                        "samples",
                     ),
                 ),
                 lines(
@@ -348,9 +220,9 @@ PROMETHEUS = Board(
                 lines(
                     "Evaluation, share of its interval",
                     Query(
-                        "max by (rule_group) (prometheus_rule_group_last_duration_seconds"
-                        " / prometheus_rule_group_interval_seconds)",
-                        "{{rule_group}}",
+                        "max by (group) (label_replace(prometheus_rule_group_last_duration_seconds"
+                        ' / prometheus_rule_group_interval_seconds, "group", "$1", "rule_group", ".*;(.*)"))',
+                        "{{group}}",
                     ),
                     unit="percentunit",
                 ),
@@ -365,6 +237,7 @@ PROMETHEUS = Board(
                         "alerts",
                     ),
                     unit="ops",
+                    low=0,
                 ),
                 lines(
                     "Memory",
@@ -376,4 +249,4 @@ PROMETHEUS = Board(
     ),
 )
 
-BOARDS = (SLO, ALERTS, LOGS, TRACING, PROMETHEUS)
+BOARDS = (LOGS, TRACING, PROMETHEUS)

@@ -6,6 +6,7 @@ from panels import Board, Panel, Query, Variable, lines, number
 
 _J = 'job=~"$job"'
 _M = 'job=~"$job", model=~"$model"'
+_FAILED = 'status=~"error|timed_out"'
 
 
 def _job(family: str, label: str) -> Variable:
@@ -17,10 +18,15 @@ def _rate(family: str, selector: str, by: str = "") -> str:
     return f"sum{grouped} (rate({family}{{{selector}}}[$__rate_interval]))"
 
 
+def _quantile(q: float, family: str, selector: str, by: str = "") -> str:
+    buckets = _rate(f"{family}_bucket", selector, f"le, {by}" if by else "le")
+    return f"histogram_quantile({q}, {buckets})"
+
+
 def _quantiles(family: str, selector: str, *, exemplars: bool = False) -> tuple[Query, ...]:
     return tuple(
         Query(
-            f"histogram_quantile({q}, {_rate(f'{family}_bucket', selector, 'le')})",
+            _quantile(q, family, selector),
             name,
             exemplars=exemplars and name == "p95",
         )
@@ -28,13 +34,32 @@ def _quantiles(family: str, selector: str, *, exemplars: bool = False) -> tuple[
     )
 
 
-def _share(family: str, selector: str, bad: str = 'status=~"error|timed_out"') -> str:
-    return f"{_rate(family, f'{selector}, {bad}')} / {_rate(family, selector)}"
+def _rates(title: str, family: str, selector: str, by: str, unit: str = "reqps") -> Panel:
+    """Rates a second by one label; a value that never came is left out."""
+    query = (
+        f"{_rate(family, selector, by)} and on ({by}) sum by ({by}) ({family}{{{selector}}}) > 0"
+    )
+    return lines(title, Query(query, f"{{{{{by}}}}}"), unit=unit, stacked=True)
+
+
+def _failed(family: str, selector: str, bad: str = _FAILED) -> Panel:
+    """The share that failed, with the limit of the alert; 0 where nothing of the kind ever did."""
+    every = _rate(family, selector)
+    return lines(
+        "Share that failed",
+        Query(f"({_rate(family, f'{selector}, {bad}')} or {every} * 0) / {every}", "failed"),
+        unit="percentunit",
+        low=0,
+        steps=((None, "green"), (0.05, "red")),
+    )
 
 
 _MODEL = Variable(
     "model", 'label_values(ryot_inference_requests_total{job=~"$job"}, model)', "Model"
 )
+_REQUESTS = "ryot_inference_requests_total"
+_INFERENCE = "ryot_inference_duration_seconds"
+_SUCCEEDED = f'{_M}, status="success"'
 
 RYOT = Board(
     "fleetmon-ryot",
@@ -44,23 +69,32 @@ RYOT = Board(
         (
             "Requests",
             (
+                _rates("Requests a second", _REQUESTS, _M, "status"),
+                _failed(_REQUESTS, _M),
+                lines("Duration", *_quantiles(_INFERENCE, _M, exemplars=True), unit="s"),
+            ),
+        ),
+        (
+            "Tokens",
+            (
                 lines(
-                    "Requests a second",
-                    Query(_rate("ryot_inference_requests_total", _M, "status"), "{{status}}"),
-                    unit="reqps",
-                    stacked=True,
+                    "Tokens a second",
+                    Query(_rate("ryot_tokens_generated_total", _M, "model"), "{{model}}"),
+                    about="Generated ones.",
                 ),
                 lines(
-                    "Share that failed",
-                    Query(_share("ryot_inference_requests_total", _M), "failed"),
-                    unit="percentunit",
-                    low=0,
-                    steps=((None, "green"), (0.05, "red")),
-                ),
-                lines(
-                    "Duration",
-                    *_quantiles("ryot_inference_duration_seconds", _M, exemplars=True),
+                    "Until the first token",
+                    *_quantiles("ryot_first_token_duration_seconds", _M),
                     unit="s",
+                    about="Of streams.",
+                ),
+                lines(
+                    "Tokens of a request, mean",
+                    Query(
+                        f"{_rate('ryot_tokens_generated_total', _M, 'model')}"
+                        f" / {_rate(_REQUESTS, _SUCCEEDED, 'model')}",
+                        "{{model}}",
+                    ),
                 ),
             ),
         ),
@@ -68,28 +102,21 @@ RYOT = Board(
             "By model",
             (
                 lines(
-                    "Tokens a second",
-                    Query(_rate("ryot_tokens_generated_total", _M, "model"), "{{model}}"),
-                ),
-                lines(
-                    "p95 by model",
-                    Query(
-                        "histogram_quantile(0.95, "
-                        + _rate("ryot_inference_duration_seconds_bucket", _M, "le, model")
-                        + ")",
-                        "{{model}}",
-                    ),
-                    unit="s",
-                ),
-                lines(
                     "Requests a second",
-                    Query(_rate("ryot_inference_requests_total", _M, "model"), "{{model}}"),
+                    Query(_rate(_REQUESTS, _M, "model"), "{{model}}"),
                     unit="reqps",
+                    width=12,
+                ),
+                lines(
+                    "p95",
+                    Query(_quantile(0.95, _INFERENCE, _M, "model"), "{{model}}"),
+                    unit="s",
+                    width=12,
                 ),
             ),
         ),
     ),
-    (_job("ryot_inference_requests_total", "Service"), _MODEL),
+    (_job(_REQUESTS, "Service"), _MODEL),
 )
 
 RYOT_LOAD = Board(
@@ -101,17 +128,20 @@ RYOT_LOAD = Board(
             "Batches and models",
             (
                 lines(
-                    "Batch size",
-                    *_quantiles("ryot_batch_size", _M),
-                    about="Small batches under load: requests do not wait for each other.",
-                ),
-                lines(
-                    "Mean batch",
+                    "Requests in a batch, mean",
                     Query(
                         f"{_rate('ryot_batch_size_sum', _M, 'model')}"
                         f" / {_rate('ryot_batch_size_count', _M, 'model')}",
                         "{{model}}",
                     ),
+                    low=0,
+                    about="Small batches under load: requests do not wait for each other.",
+                ),
+                lines(
+                    "Batches a second",
+                    Query(_rate("ryot_batch_size_count", _M, "model"), "{{model}}"),
+                    unit="ops",
+                    low=0,
                 ),
                 Panel(
                     "Loading of models",
@@ -123,6 +153,7 @@ RYOT_LOAD = Board(
                     ),
                     "gauge",
                     unit="s",
+                    about="The last time that each was loaded.",
                 ),
             ),
         ),
@@ -131,11 +162,9 @@ RYOT_LOAD = Board(
             (
                 lines(
                     "Requests at once",
-                    Query(
-                        _rate("ryot_inference_duration_seconds_sum", _M, "model"),
-                        "{{model}}",
-                    ),
+                    Query(_rate(f"{_INFERENCE}_sum", _M, "model"), "{{model}}"),
                     about="Seconds of inference in each second (Little's law).",
+                    low=0,
                     width=12,
                 ),
                 lines(
@@ -148,8 +177,12 @@ RYOT_LOAD = Board(
             ),
         ),
     ),
-    (_job("ryot_inference_requests_total", "Service"), _MODEL),
+    (_job(_REQUESTS, "Service"), _MODEL),
 )
+
+_COMPRESSIONS = "sigmalang_compression_requests_total"
+_IN = "sigmalang_original_size_bytes_sum"
+_OUT = "sigmalang_compressed_size_bytes_sum"
 
 SIGMALANG = Board(
     "fleetmon-sigmalang",
@@ -159,21 +192,8 @@ SIGMALANG = Board(
         (
             "Requests",
             (
-                lines(
-                    "Compressions a second",
-                    Query(
-                        _rate("sigmalang_compression_requests_total", _J, "status"), "{{status}}"
-                    ),
-                    unit="reqps",
-                    stacked=True,
-                ),
-                lines(
-                    "Share that failed",
-                    Query(_share("sigmalang_compression_requests_total", _J), "failed"),
-                    unit="percentunit",
-                    low=0,
-                    steps=((None, "green"), (0.05, "red")),
-                ),
+                _rates("Compressions a second", _COMPRESSIONS, _J, "status"),
+                _failed(_COMPRESSIONS, _J),
                 lines(
                     "Duration",
                     *_quantiles("sigmalang_compression_duration_seconds", _J),
@@ -188,73 +208,64 @@ SIGMALANG = Board(
                     "Ratio",
                     *_quantiles("sigmalang_compression_ratio", _J),
                     about="Original size divided by compressed size; below 1 it grew.",
+                    low=0,
                     steps=((None, "red"), (1, "green")),
                 ),
                 lines(
                     "Bytes a second",
-                    Query(_rate("sigmalang_original_size_bytes_sum", _J), "original"),
-                    Query(_rate("sigmalang_compressed_size_bytes_sum", _J), "compressed"),
+                    Query(_rate(_IN, _J), "original"),
+                    Query(_rate(_OUT, _J), "compressed"),
                     unit="Bps",
                 ),
-                lines(
+                _rates(
                     "Decompressions a second",
-                    Query(
-                        _rate("sigmalang_decompression_requests_total", _J, "status"),
-                        "{{status}}",
-                    ),
-                    unit="reqps",
+                    "sigmalang_decompression_requests_total",
+                    _J,
+                    "status",
                 ),
             ),
         ),
         (
-            "Saved",
+            "Since the start",
             (
                 number(
-                    "Saved since start",
-                    f"sum(sigmalang_original_size_bytes_sum{{{_J}}})"
-                    f" - sum(sigmalang_compressed_size_bytes_sum{{{_J}}})",
+                    "Saved",
+                    f"sum({_IN}{{{_J}}}) - sum({_OUT}{{{_J}}})",
                     unit="bytes",
-                    width=8,
+                    width=12,
                 ),
                 number(
-                    "Overall ratio",
-                    f"sum(sigmalang_original_size_bytes_sum{{{_J}}})"
-                    f" / sum(sigmalang_compressed_size_bytes_sum{{{_J}}})",
-                    width=8,
+                    "Ratio of all",
+                    f"sum({_IN}{{{_J}}}) / sum({_OUT}{{{_J}}})",
+                    width=12,
+                    steps=((None, "red"), (1, "green")),
                 ),
             ),
         ),
     ),
-    (_job("sigmalang_compression_requests_total", "Service"),),
+    (_job(_COMPRESSIONS, "Service"),),
 )
+
+_OPERATIONS = "sigmavault_operations_total"
+_RETRIEVES = f'{_J}, operation="retrieve"'
+_MISS = 'status="miss"'
+_FUSE = "sigmavault_fuse_operation_duration_seconds"
+_CALLED = f"sum by (operation) (rate({_FUSE}_count{{{_J}}}[$__rate_interval])) > 0"
 
 SIGMAVAULT = Board(
     "fleetmon-sigmavault",
     "ΣVAULT / Operations",
-    "Stores, retrieves and deletes: rate, errors, misses and duration; encryption; snapshots.",
+    "Stores, retrieves and deletes: rate, errors, misses and duration; encryption; the filesystem.",
     (
         (
             "Operations",
             (
-                lines(
-                    "Operations a second",
-                    Query(_rate("sigmavault_operations_total", _J, "operation"), "{{operation}}"),
-                    unit="ops",
-                    stacked=True,
-                ),
-                lines(
-                    "Share that failed",
-                    Query(_share("sigmavault_operations_total", _J), "failed"),
-                    unit="percentunit",
-                    low=0,
-                    steps=((None, "green"), (0.05, "red")),
-                ),
+                _rates("Operations a second", _OPERATIONS, _J, "operation", "ops"),
+                _failed(_OPERATIONS, _J),
                 lines(
                     "p95 by operation",
                     Query(
-                        "histogram_quantile(0.95, "
-                        + _rate("sigmavault_operation_duration_seconds_bucket", _J, "le, operation")
-                        + ")",
+                        _quantile(0.95, "sigmavault_operation_duration_seconds", _J, "operation"),
                         "{{operation}}",
                     ),
                     unit="s",
@@ -265,16 +276,14 @@ SIGMAVAULT = Board(
             "Beneath",
             (
                 lines(
-                    "Retrieves by status",
+                    "Retrieves that missed",
                     Query(
-                        _rate(
-                            "sigmavault_operations_total",
-                            f'{_J}, operation="retrieve"',
-                            "status",
-                        ),
-                        "{{status}}",
+                        f"{_rate(_OPERATIONS, f'{_RETRIEVES}, {_MISS}')}"
+                        f" / {_rate(_OPERATIONS, _RETRIEVES)}",
+                        "missed",
                     ),
-                    unit="ops",
+                    unit="percentunit",
+                    low=0,
                     about="A miss is an answer, not an error.",
                 ),
                 lines(
@@ -283,17 +292,43 @@ SIGMAVAULT = Board(
                     unit="s",
                 ),
                 lines(
-                    "Snapshots",
+                    "Snapshots since the start",
                     Query(
-                        f"sum by (operation, status) (sigmavault_snapshot_operations_total{{{_J}}})",
+                        f"sum by (operation, status) (sigmavault_snapshot_operations_total{{{_J}}}) > 0",
                         "{{operation}} {{status}}",
                     ),
                 ),
             ),
         ),
+        (
+            "The filesystem",
+            (
+                lines(
+                    "Calls a second",
+                    Query(_CALLED, "{{operation}}"),
+                    unit="ops",
+                    width=12,
+                    many=True,
+                ),
+                lines(
+                    "p95 by call",
+                    Query(
+                        f"{_quantile(0.95, _FUSE, _J, 'operation')} and on (operation) {_CALLED}",
+                        "{{operation}}",
+                    ),
+                    unit="s",
+                    width=12,
+                    many=True,
+                ),
+            ),
+        ),
     ),
-    (_job("sigmavault_operations_total", "Service"),),
+    (_job(_OPERATIONS, "Service"),),
 )
+
+_BYTES = f"sigmavault_storage_bytes_total{{{_J}}}"
+_OBJECTS = f"sigmavault_objects_total{{{_J}}}"
+_DISK = 'fstype!~"tmpfs|ramfs|fuse.*"'
 
 SIGMAVAULT_STORAGE = Board(
     "fleetmon-sigmavault-storage",
@@ -303,38 +338,22 @@ SIGMAVAULT_STORAGE = Board(
         (
             "Stored",
             (
-                number(
-                    "Bytes", f"sum(sigmavault_storage_bytes_total{{{_J}}})", unit="bytes", width=6
-                ),
-                number("Objects", f"sum(sigmavault_objects_total{{{_J}}})", width=6),
-                number(
-                    "Mean object",
-                    f"sum(sigmavault_storage_bytes_total{{{_J}}}) / sum(sigmavault_objects_total{{{_J}}})",
-                    unit="bytes",
-                    width=6,
-                ),
-                number(
-                    "Growth in an hour",
-                    f"sum(delta(sigmavault_storage_bytes_total{{{_J}}}[1h]))",
-                    unit="bytes",
-                    width=6,
-                ),
+                number("Bytes", f"sum({_BYTES})", unit="bytes", width=6),
+                number("Objects", f"sum({_OBJECTS})", width=6),
+                number("Mean object", f"sum({_BYTES}) / sum({_OBJECTS})", unit="bytes", width=6),
+                number("Growth in an hour", f"sum(delta({_BYTES}[1h]))", unit="bytes", width=6),
             ),
         ),
         (
             "Over time",
             (
-                lines(
-                    "Bytes",
-                    Query(f"sigmavault_storage_bytes_total{{{_J}}}", "{{instance}}"),
-                    unit="bytes",
-                ),
-                lines("Objects", Query(f"sigmavault_objects_total{{{_J}}}", "{{instance}}")),
+                lines("Bytes", Query(_BYTES, "{{job}} {{instance}}"), unit="bytes", low=0),
+                lines("Objects", Query(_OBJECTS, "{{job}} {{instance}}"), low=0),
                 lines(
                     "Disks, free",
                     Query(
-                        'min by (instance, mountpoint) (node_filesystem_avail_bytes{fstype!~"tmpfs|ramfs"}'
-                        ' / node_filesystem_size_bytes{fstype!~"tmpfs|ramfs"})',
+                        f"min by (instance, mountpoint) (node_filesystem_avail_bytes{{{_DISK}}}"
+                        f" / node_filesystem_size_bytes{{{_DISK}}})",
                         "{{instance}} {{mountpoint}}",
                     ),
                     unit="percentunit",
@@ -349,7 +368,6 @@ SIGMAVAULT_STORAGE = Board(
 )
 
 _HTTP = "http_server_request_duration_seconds"
-_5XX = 'http_response_status_code=~"5.."'
 
 NEURECTOMY = Board(
     "fleetmon-neurectomy",
@@ -359,22 +377,8 @@ NEURECTOMY = Board(
         (
             "Requests",
             (
-                lines(
-                    "Requests a second",
-                    Query(
-                        _rate(f"{_HTTP}_count", _J, "http_response_status_code"),
-                        "{{http_response_status_code}}",
-                    ),
-                    unit="reqps",
-                    stacked=True,
-                ),
-                lines(
-                    "Share that failed",
-                    Query(f"{_share(f'{_HTTP}_count', _J, _5XX)} or vector(0)", "5xx"),
-                    unit="percentunit",
-                    low=0,
-                    steps=((None, "green"), (0.05, "red")),
-                ),
+                _rates("Requests a second", f"{_HTTP}_count", _J, "http_response_status_code"),
+                _failed(f"{_HTTP}_count", _J, 'http_response_status_code=~"5.."'),
                 lines("Duration", *_quantiles(_HTTP, _J), unit="s"),
             ),
         ),
@@ -389,10 +393,7 @@ NEURECTOMY = Board(
                 ),
                 lines(
                     "p95",
-                    Query(
-                        f"histogram_quantile(0.95, {_rate(f'{_HTTP}_bucket', _J, 'le, http_route')})",
-                        "{{http_route}}",
-                    ),
+                    Query(_quantile(0.95, _HTTP, _J, "http_route"), "{{http_route}}"),
                     unit="s",
                     width=12,
                 ),

@@ -176,8 +176,8 @@ class Tensor(Job):
         model = self.services.model
         tokens = model.train(read_text(path, 12 * 1024))
         if not self._saved:
-            self._saved = True
             self.services.reload_model()
+            self._saved = True
         return {"tokens": tokens, "contexts": len(model), "tokens_ever": model.trained_tokens}
 
     def generate_tokens(self, path: Path) -> Facts:
