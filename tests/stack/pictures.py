@@ -1,4 +1,4 @@
-"""Pictures of all dashboards with the data of this suite's scene: ``python pictures.py [DIRECTORY]``.
+"""Pictures of all dashboards with data of this suite's scene: ``python pictures.py [DIRECTORY]``.
 
 Two minutes: the demonstration goes through all of its faults first. For review where no Grafana
 runs; against a stack of your own take ``deploy/grafana/preview.py``.

@@ -63,33 +63,33 @@ TRACING = Board(
     "From the agents through the Collector to Jaeger: is anything lost on the way?",
     (
         (
-            "Collector",
+            "Collector, and Jaeger that is built on one",
             (
                 lines(
                     "Spans in, a second",
                     Query(
-                        "sum by (transport) (rate(otelcol_receiver_accepted_spans_total[$__rate_interval]))",
-                        "accepted {{transport}}",
+                        "sum by (instance, transport) (rate(otelcol_receiver_accepted_spans_total[$__rate_interval]))",
+                        "{{instance}} accepted {{transport}}",
                     ),
                     Query(
-                        "sum by (transport) (rate(otelcol_receiver_refused_spans_total[$__rate_interval]))",
-                        "refused {{transport}}",
+                        "sum by (instance, transport) (rate(otelcol_receiver_refused_spans_total[$__rate_interval]))",
+                        "{{instance}} refused {{transport}}",
                     ),
                     unit="ops",
                 ),
                 lines(
                     "Spans out, a second",
                     Query(
-                        "sum by (exporter) (rate(otelcol_exporter_sent_spans_total[$__rate_interval]))",
-                        "sent {{exporter}}",
+                        "sum by (instance, exporter) (rate(otelcol_exporter_sent_spans_total[$__rate_interval]))",
+                        "{{instance}} {{exporter}}",
                     ),
                     unit="ops",
                 ),
                 lines(
                     "Queues, how full",
                     Query(
-                        "max by (exporter) (otelcol_exporter_queue_size / otelcol_exporter_queue_capacity)",
-                        "{{exporter}}",
+                        "max by (instance, exporter) (otelcol_exporter_queue_size / otelcol_exporter_queue_capacity)",
+                        "{{instance}} {{exporter}}",
                     ),
                     unit="percentunit",
                     low=0,
