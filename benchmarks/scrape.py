@@ -13,6 +13,7 @@ import random
 import sys
 import threading
 import time
+from itertools import count
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,12 +30,23 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
+    from fleetmon.numbers import TypeNumbers
+
 TASK_TYPES = ("classify", "generate", "review", "summarise", "train")
 INTERVAL = 15.0  # seconds between two scrapes, on the fleet's clock
 SIZES = (40, 1_000, 10_000)
 
 _TICK = 0.001  # seconds between two looks of the probed loop
 _KINDS: dict[str, type[Any]] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
+
+
+_IDS = count(1)
+
+
+class _Task(NamedTuple):
+    id: int
+    slot: TypeNumbers
+    started_at: float
 
 
 class Population:
@@ -61,10 +73,9 @@ class Population:
         """Let an agent finish one task of each type, one of them failed."""
         for task_type in TASK_TYPES:
             slot = numbers.type(task_type)
-            numbers.begin(slot, self.clock, queued=False)
-            outcome = int(task_type == "train")
-            seconds = self._random.expovariate(0.5)
-            numbers.end(slot, outcome, self.clock - seconds, self.clock)
+            task = _Task(next(_IDS), slot, self.clock - self._random.expovariate(0.5))
+            numbers.begin(task)
+            numbers.end(task, int(task_type == "train"), self.clock)
         numbers.fail("exception")
 
     def some(self, share: float) -> list[AgentNumbers]:

@@ -7,7 +7,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
 
 from fleetmon.errors import NotRunningError, QueueFullError, SpecError, TaskTimeoutError
-from fleetmon.runtime.task import CURRENT, Task
+from fleetmon.runtime.task import CURRENT, Task, new_task, own_task
 from fleetmon.runtime.watch import watch
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Agent:
             return await _elsewhere(self.run(task_type, payload, timeout=timeout, wait=wait), loop)
         parent = CURRENT.get()
         deadline = None if timeout is None and parent is None else _deadline(core, timeout, parent)
-        task = Task(core, task_type, payload, deadline)
+        task = new_task(core, task_type, payload, deadline)
         future = task.future = fleet.loop.create_future()
         if deadline is not None:
             self._arm(task)
@@ -200,7 +200,7 @@ class Agent:
         if get_ident() != fleet.thread:
             msg = "submit() belongs to the supervisor's own loop; use run() from another"
             raise SpecError(msg, field="loop")
-        task = Task(core, task_type, payload, _deadline(core, timeout, CURRENT.get()))
+        task = new_task(core, task_type, payload, _deadline(core, timeout, CURRENT.get()))
         task.future = fleet.loop.create_future()
         self._arm(task)
         try:
@@ -251,11 +251,13 @@ class Agent:
             refuse: raise while the agent is paused, draining, stopped or quarantined, instead of
                 leaving that to the host.
         """
+        core = self._core
         if refuse:
-            self._core.work.refuse()
-        if timeout is None:
-            return Task(self._core, task_type)
-        return Task(self._core, task_type, None, _deadline(self._core, timeout, None))
+            core.work.refuse()
+        task = own_task(core, task_type)
+        if timeout is not None:
+            task.deadline = _deadline(core, timeout, None)
+        return task
 
     def watch(
         self,

@@ -1,16 +1,21 @@
 """The plain numbers of one agent: written on the hot path, read at scrape.
 
-Counting costs an uncontended lock and a few additions; nothing here knows Prometheus. One lock
-for each agent, none shared between agents. Whoever reads takes :meth:`AgentNumbers.read`, which
-is consistent in itself, so the books balance in every reading:
-``assigned = sum(outcomes) + queued + in_flight``.
+A beginning costs one entry in a table, an end an uncontended lock and a few additions; nothing here
+knows Prometheus. One lock for each agent, none shared between agents.
+
+What can be derived is not counted: a task is assigned once it waits, is in the table or has ended.
+Each of these steps is a single one under the lock, or the entry itself, so whoever reads under the
+lock, as :meth:`AgentNumbers.read` does, finds every task once, and the books balance in every
+reading: ``assigned = sum(outcomes) + queued + in_flight``.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from fleetmon.busy import Trail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,7 +51,6 @@ LIFECYCLES = (
 DEFAULT_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 _LABEL = 128  # characters of a task type
-_CHECKPOINTS = 60  # resolution of the utilization window: its sixtieth part
 
 
 class Exemplar(NamedTuple):
@@ -58,19 +62,36 @@ class Exemplar(NamedTuple):
     at: float  # wall clock, seconds
 
 
+class Flying(Protocol):
+    """What the numbers have to know of a task in flight."""
+
+    @property
+    def id(self) -> int:
+        """Unique among those in flight."""
+
+    @property
+    def slot(self) -> TypeNumbers:
+        """The numbers of its type."""
+
+    @property
+    def started_at(self) -> float:
+        """When it began: supervisor's clock, seconds."""
+
+
 class TypeNumbers:
     """Numbers of one task type of one agent. Guarded by the agent's lock."""
 
-    __slots__ = ("assigned", "buckets", "exemplars", "outcomes", "seconds", "task_type")
+    __slots__ = ("buckets", "exemplars", "outcomes", "queued", "seconds", "task_type")
 
     def __init__(self, task_type: str, buckets: int) -> None:
         """Start at zero; ``buckets`` counts the upper bounds, +Inf included."""
         self.task_type = task_type
-        self.assigned = 0
+        self.queued = 0
         self.outcomes = [0, 0, 0, 0, 0]  # indexed as OUTCOMES
         self.buckets = [0] * buckets  # not cumulative; the last is +Inf
         self.seconds = 0.0  # sum of all observed durations
-        self.exemplars: dict[int, Exemplar] | None = None  # by bucket index
+        # by bucket index; with the ids still numbers, as the hot path leaves them, or readable
+        self.exemplars: dict[int, Exemplar | tuple[int, int, float, float]] | None = None
 
 
 class TypeReading(NamedTuple):
@@ -149,24 +170,28 @@ class AgentNumbers:
     """All numbers of one agent, over all its incarnations.
 
     Attributes:
-        version: rises with every change, so that a reader can reuse what it prepared. Busy time
-            also moves without a change: see :attr:`moving`.
+        version: rises with every change but a beginning: see :attr:`revision`.
+        inflight: tasks that have begun and not ended, by id. An entry is added by whoever begins a
+            task, without the lock, and taken out by :meth:`end` and :meth:`requeue`.
+        begun: id of the task that began last, set after its entry was made.
     """
 
     __slots__ = (
-        "_busy",
-        "_busy_at",
-        "_grain",
-        "_marked_at",
-        "_marks",
+        "_acquire",
+        "_left",
+        "_release",
+        "_shortest",
+        "_told",
+        "_trail",
         "agent_id",
+        "begun",
         "blocked_seconds",
         "bounds",
         "capacity",
         "failure_exemplars",
         "failures",
         "health",
-        "in_flight",
+        "inflight",
         "info",
         "lifecycle",
         "lock",
@@ -208,9 +233,12 @@ class AgentNumbers:
             info: number, tier and field, as label values.
         """
         self.agent_id = agent_id
-        self.lock = Lock()
+        self.renew()
         self.version = 0
+        self.begun = 0
+        self.inflight: dict[int, Any] = {}
         self.bounds = bounds
+        self._shortest = bounds[0] if bounds else float("-inf")
         self.capacity = capacity
         self.info = info
         self.type_limit = type_limit
@@ -220,7 +248,6 @@ class AgentNumbers:
             self.types[task_type] = TypeNumbers(task_type, len(bounds) + 1)
         self.failures: dict[str, int] = dict.fromkeys((*ERROR_TYPES, *error_types), 0)
         self.failure_exemplars: dict[str, Exemplar] | None = None
-        self.in_flight = 0
         self.queued = 0
         self.redelivered = 0
         self.recovery_attempts = 0
@@ -229,14 +256,16 @@ class AgentNumbers:
         self.blocked_seconds = 0.0
         self.lifecycle = "stopped"
         self.health = 0
-        self._busy = 0.0  # capacity-seconds up to _busy_at
-        self._busy_at = now
-        # (time, busy capacity-seconds), oldest first. The present point moves with every event; it
-        # is kept as a mark once it is a sixtieth of the window away from the latest one: bounded,
-        # and idle gaps exact
-        self._marks: list[tuple[float, float]] = []
-        self._marked_at = now - window
-        self._grain = window / _CHECKPOINTS
+        self._left = 0.0  # busy seconds of attempts that ended without an outcome
+        self._told = 0.0  # busy seconds that a reader was told: never fewer afterwards
+        self._trail = Trail(now, window)
+
+    def renew(self) -> None:
+        """Take a new lock: the first one, or in a forked child, where the old one may be held."""
+        self.lock = Lock()
+        # bound once: a ``with`` statement costs twice what these two do
+        self._acquire = self.lock.acquire
+        self._release = self.lock.release
 
     # -- writing; every method below takes the lock itself unless it says otherwise ------------
 
@@ -264,61 +293,68 @@ class AgentNumbers:
     def accept(self, slot: TypeNumbers) -> None:
         """Count a task that was accepted into the queue."""
         with self.lock:
-            slot.assigned += 1
+            slot.queued += 1
             self.queued += 1
             self.version += 1
 
-    # begin() and end() repeat the few lines of _move() on purpose: two calls a task saved
+    def begin(self, task: Flying) -> None:
+        """Count a task that starts. The hot path spells these two lines out."""
+        self.inflight[task.id] = task
+        self.begun = task.id  # after the entry: who has seen the number has seen the task
 
-    def begin(self, slot: TypeNumbers, now: float, queued: bool) -> None:
-        """Count a task that starts; ``queued`` says that :meth:`accept` counted it before."""
+    def begin_queued(self, task: Flying) -> None:
+        """Count the start of a task that :meth:`accept` counted before."""
         with self.lock:
-            if queued:
-                self.queued -= 1
-            else:
-                slot.assigned += 1
-            at = self._busy_at
-            if at - self._marked_at >= self._grain:
-                self._mark(at, now)
-            flying = self.in_flight
-            if now > at:
-                if flying:
-                    self._busy += flying * (now - at)
-                self._busy_at = now
-            self.in_flight = flying + 1
+            task.slot.queued -= 1
+            self.queued -= 1
+            self.inflight[task.id] = task
             self.version += 1
 
-    def end(self, slot: TypeNumbers, outcome: int, started: float, now: float) -> int:
+    def end(self, task: Flying, outcome: int, now: float) -> int:
         """Count the end of a task in flight; returns the index of its duration bucket."""
+        slot = task.slot
+        started = task.started_at
         seconds = now - started
-        bucket = bisect_left(self.bounds, seconds)
-        with self.lock:
+        bucket = 0 if seconds <= self._shortest else bisect_left(self.bounds, seconds)
+        acquire, release = self._acquire, self._release
+        acquire()
+        try:
+            trail = self._trail
+            if started < trail.since or now >= trail.until:
+                trail.note(started, now, self._ended_seconds())
             slot.outcomes[outcome] += 1
             slot.buckets[bucket] += 1
             slot.seconds += seconds
-            at = self._busy_at
-            if at - self._marked_at >= self._grain:
-                self._mark(at, now)
-            flying = self.in_flight
-            if now > at:
-                self._busy += flying * (now - at)
-                self._busy_at = now
-            self.in_flight = flying - 1
+            self.inflight.pop(task.id, None)
             self.version += 1
+        finally:
+            release()
         return bucket
+
+    def mark(self, slot: TypeNumbers, bucket: int, exemplar: tuple[int, int, float, float]) -> None:
+        """Keep a sampled task beside its bucket: trace id, span id, seconds and wall clock."""
+        with self.lock:
+            if slot.exemplars is None:
+                slot.exemplars = {}
+            slot.exemplars[bucket] = exemplar
+            self.version += 1
 
     def end_queued(self, slot: TypeNumbers, outcome: int) -> None:
         """Count the end of a task that never started."""
         with self.lock:
             slot.outcomes[outcome] += 1
+            slot.queued -= 1
             self.queued -= 1
             self.version += 1
 
-    def requeue(self, now: float) -> None:
+    def requeue(self, task: Flying, now: float) -> None:
         """Put a task that was in flight back among the waiting, for redelivery."""
         with self.lock:
-            self._move(now)
-            self.in_flight -= 1
+            started = task.started_at
+            self._trail.note(started, now, self._ended_seconds())
+            self._left += now - started
+            self.inflight.pop(task.id, None)
+            task.slot.queued += 1
             self.queued += 1
             self.redelivered += 1
             self.version += 1
@@ -348,26 +384,9 @@ class AgentNumbers:
             self.blocked_seconds += seconds
             self.version += 1
 
-    def _move(self, now: float) -> None:
-        # with the lock held: bring the busy integral up to now and keep a bounded trace of it
-        at = self._busy_at
-        if at - self._marked_at >= self._grain:
-            self._mark(at, now)
-        if now > at:
-            if self.in_flight:
-                self._busy += self.in_flight * (now - at)
-            self._busy_at = now
-
-    def _mark(self, at: float, now: float) -> None:
-        marks = self._marks
-        marks.append((at, self._busy))
-        self._marked_at = at
-        if len(marks) > _CHECKPOINTS + 2:
-            horizon = now - self.window
-            keep = 0
-            while keep + 1 < len(marks) and marks[keep + 1][0] <= horizon:
-                keep += 1
-            del marks[:keep]
+    def _ended_seconds(self) -> float:
+        # with the lock held; summed in the same order every time, so that it never falls
+        return self._left + sum([slot.seconds for slot in self.types.values()])
 
     def ended(self) -> tuple[int, int]:
         """Return how many tasks have ended so far, and how many of them failed."""
@@ -380,56 +399,67 @@ class AgentNumbers:
     # -- reading --------------------------------------------------------------------------------
 
     @property
+    def in_flight(self) -> int:
+        """How many tasks have begun and not ended."""
+        return len(self.inflight)
+
+    @property
+    def revision(self) -> tuple[int, int]:
+        """What differs after every change, so that a reader can reuse what it prepared.
+
+        Busy time also moves without a change: see :attr:`moving`.
+        """
+        return self.version, self.begun
+
+    @property
     def moving(self) -> bool:
         """Whether busy time or utilization may differ from the last reading without a change."""
-        return self.in_flight > 0 or bool(self._marks)
+        return bool(self.inflight) or bool(self._trail)
 
     def busy(self, now: float) -> tuple[float, float]:
         """Return busy capacity-seconds so far, and the utilization (0 to 1) over the window.
 
         Utilization is busy capacity-seconds within the window divided by capacity times window;
-        tasks still running count up to ``now``. Exact while an agent has at most one start or
-        end in each sixtieth of the window, within a sixtieth otherwise.
+        tasks still running count up to ``now``. How exact it is, says :class:`Trail`.
         """
         with self.lock:
-            return self.busy_locked(now)
+            return self.busy_locked(now, self.flying())
 
-    def busy_locked(self, now: float) -> tuple[float, float]:
-        """As :meth:`busy`; the caller holds the lock."""
-        if self.in_flight:
-            # what was told stays told: a writer may have taken its time before ours and be late
-            self._move(now)
-        busy = self._busy
-        horizon = now - self.window
-        marks = self._marks
-        if horizon >= self._busy_at:  # nothing happened inside the window
-            if self.in_flight == 0:
-                marks.clear()  # an idle agent then costs nothing to read
-                return busy, 0.0
-            return busy, min(1.0, self.in_flight / self.capacity)
-        before = marks[0][1] if marks else self._busy
-        if marks and marks[0][0] < horizon:
-            left = marks[0]
-            for right in (*marks[1:], (self._busy_at, self._busy)):
-                if right[0] >= horizon:
-                    share = (horizon - left[0]) / (right[0] - left[0])
-                    before = left[1] + share * (right[1] - left[1])
-                    break
-                left = right
-        used = (busy - before) / (self.capacity * self.window)
-        return busy, min(1.0, max(0.0, used))
+    def flying(self) -> tuple[Flying, ...]:
+        """Return the tasks in flight; with the lock held, each is in no other number."""
+        return tuple(self.inflight.values())
+
+    def busy_locked(self, now: float, flying: Sequence[Flying]) -> tuple[float, float]:
+        """As :meth:`busy`; the caller holds the lock, and has taken :meth:`flying` under it."""
+        total = busy = self._ended_seconds()
+        trail = self._trail
+        used = 0.0
+        if trail:
+            used = total - trail.by(now - self.window, total)
+        for task in flying:
+            ran = now - task.started_at
+            if ran > 0:
+                busy += ran
+                used += min(ran, self.window)
+        # a writer may have taken its time before ours and be late: what was told stays told
+        self._told = busy = max(busy, self._told)
+        if trail and not flying and now - self.window >= trail.until:
+            trail.clear()
+        return busy, min(1.0, max(0.0, used / (self.capacity * self.window)))
 
     def tally(self, now: float) -> Tally:
         """Return the numbers over all task types as of ``now``, consistent in themselves."""
         with self.lock:
-            utilization = self.busy_locked(now)[1]
+            flying = self.flying()
+            utilization = self.busy_locked(now, flying)[1]
             types = tuple(self.types.values())
+            outcomes = _added([t.outcomes for t in types], len(OUTCOMES))
             return Tally(
-                sum([t.assigned for t in types]),
-                _added([t.outcomes for t in types], len(OUTCOMES)),
+                sum(outcomes) + self.queued + len(flying),
+                outcomes,
                 _added([t.buckets for t in types], 0),
                 sum(self.failures.values()),
-                self.in_flight,
+                len(flying),
                 self.queued,
                 utilization,
                 self.redelivered,
@@ -440,22 +470,24 @@ class AgentNumbers:
     def read(self, now: float) -> NumbersReading:
         """Return all numbers as of ``now``, consistent in themselves."""
         with self.lock:
-            busy, utilization = self.busy_locked(now)
+            flying = self.flying()
+            busy, utilization = self.busy_locked(now, flying)
+            begun = by_slot(flying)
             return NumbersReading(
                 tuple(
                     TypeReading(
                         t.task_type,
-                        t.assigned,
+                        sum(t.outcomes) + t.queued + begun.get(t, 0),
                         tuple(t.outcomes),
                         tuple(t.buckets),
                         t.seconds,
-                        None if t.exemplars is None else dict(t.exemplars),
+                        readable(t.exemplars),
                     )
                     for t in self.types.values()
                 ),
                 dict(self.failures),
                 None if self.failure_exemplars is None else dict(self.failure_exemplars),
-                self.in_flight,
+                len(flying),
                 self.queued,
                 busy,
                 utilization,
@@ -467,6 +499,27 @@ class AgentNumbers:
                 self.lifecycle,
                 self.health,
             )
+
+
+def by_slot(flying: Sequence[Flying]) -> dict[TypeNumbers, int]:
+    """Return how many of these tasks there are of each type."""
+    found: dict[TypeNumbers, int] = {}
+    for task in flying:
+        slot = task.slot
+        found[slot] = found.get(slot, 0) + 1
+    return found
+
+
+def readable(
+    kept: dict[int, Exemplar | tuple[int, int, float, float]] | None,
+) -> dict[int, Exemplar] | None:
+    """Return exemplars with their ids as text, whichever way they lie."""
+    if kept is None:
+        return None
+    return {
+        bucket: e if isinstance(e, Exemplar) else Exemplar(f"{e[0]:032x}", f"{e[1]:016x}", *e[2:])
+        for bucket, e in kept.items()
+    }
 
 
 def _added(columns: Sequence[Sequence[int]], none: int) -> tuple[int, ...]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleetmon.runtime import pull
-from fleetmon.runtime.task import Task
+from fleetmon.runtime.task import new_task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from fleetmon.runtime.incarnation import Incarnation
+    from fleetmon.runtime.task import Task
 
 
 class Body:
@@ -47,7 +48,7 @@ class Body:
 
     def task(self, task_type: str) -> Task:
         """Measure a piece of the body's own work: ``with agent.task("refresh"): ...``."""
-        task = Task(self._incarnation.core, task_type)
+        task = new_task(self._incarnation.core, task_type)
         task.generation = self.generation  # what a zombie does is not the work of its successor
         return task
 

@@ -118,7 +118,7 @@ class AgentCore:
                 entry.field if entry else "",
             ),
         )
-        self.inflight: dict[int, Task] = {}
+        self.inflight: dict[int, Task] = self.numbers.inflight
         self.struck: tuple[int, Exemplar | None] = (0, None)
         self.generation = 0
         self.attention = False
@@ -264,7 +264,7 @@ class AgentCore:
         """
         machine = self.machine
         return (
-            self.numbers.version,
+            self.numbers.revision,
             self.generation,
             self.conditions,
             machine.desired,

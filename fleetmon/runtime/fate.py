@@ -88,7 +88,7 @@ def _fate(task: Task) -> None:
 
 def _requeue(task: Task) -> None:
     core = task.core
-    core.numbers.requeue(core.now())
+    core.numbers.requeue(task, core.now())
     task.error_type = "crash"
     task.leave()
     task.fenced = True

@@ -158,7 +158,7 @@ class Fleet:
         self.bus.forget_parent()
         for core in self.cores.values():
             core.open = False
-            core.numbers.lock = threading.Lock()
+            core.numbers.renew()
 
     def close(self) -> None:
         """Let go of the loop; late reports are then only counted."""

@@ -14,10 +14,11 @@ from fleetmon.events import EventKind
 from fleetmon.numbers import DEAD_LETTERED
 from fleetmon.policy.transitions import Actual
 from fleetmon.runtime.phase import ENDED
-from fleetmon.runtime.task import Task
+from fleetmon.runtime.task import new_task
 
 if TYPE_CHECKING:
     from fleetmon.runtime.core import AgentCore
+    from fleetmon.runtime.task import Task
     from fleetmon.snapshot import InterruptedTask
 
 
@@ -44,7 +45,7 @@ async def hand_over(core: AgentCore) -> int:
     )
     delivered = 0
     for old, payload in payloads.items():
-        task = Task(core, old.task_type, payload)
+        task = new_task(core, old.task_type, payload)
         task.id = numbers[old]
         task.context = Context()  # its caller's has gone with the process
         task.progress_at = core.now() - core.fleet.blocked_total

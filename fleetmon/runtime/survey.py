@@ -111,7 +111,7 @@ def _key(core: AgentCore, now: float) -> tuple[Any, ...]:
     # whatever else a row shows changes together with one of these
     machine = core.machine
     return (
-        core.numbers.version,
+        core.numbers.revision,
         core.generation,
         core.mode,
         core.spec,

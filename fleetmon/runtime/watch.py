@@ -14,13 +14,14 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from fleetmon.runtime.product import kind_of
-from fleetmon.runtime.task import CURRENT, Task
+from fleetmon.runtime.task import CURRENT, own_task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
     from typing import TypeAlias
 
     from fleetmon.runtime.core import AgentCore
+    from fleetmon.runtime.task import Task
 
     Name: TypeAlias = str | Callable[..., str]
 
@@ -78,7 +79,7 @@ def _sync(
     core: AgentCore, function: Callable[..., Any], name: Name, failed: Callable[[Any], bool] | None
 ) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        task = Task(core, _label(name, args, kwargs))
+        task = own_task(core, _label(name, args, kwargs))
         task.__enter__()
         try:
             result = function(*args, **kwargs)
@@ -109,7 +110,7 @@ def _async(
     core: AgentCore, function: Callable[..., Any], name: Name, failed: Callable[[Any], bool] | None
 ) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        with Task(core, _label(name, args, kwargs)) as task:
+        with own_task(core, _label(name, args, kwargs)) as task:
             result = await function(*args, **kwargs)
             _judge(task, failed, result)
         return result
@@ -121,7 +122,7 @@ def _gen(
     core: AgentCore, function: Callable[..., Any], name: Name, failed: Callable[[Any], bool] | None
 ) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        task = Task(core, _label(name, args, kwargs))
+        task = own_task(core, _label(name, args, kwargs))
         context = copy_context()  # every step runs in it, the consumer's code does not
         context.run(task.__enter__)
         inner = function(*args, **kwargs)
@@ -157,7 +158,7 @@ def _asyncgen(
     failed: Callable[[Any], bool] | None,  # noqa: ARG001 - it has no result to judge
 ) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        task = Task(core, _label(name, args, kwargs))
+        task = own_task(core, _label(name, args, kwargs))
         context = copy_context()
         context.run(task.__enter__)
         inner = function(*args, **kwargs)

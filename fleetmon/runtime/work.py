@@ -237,6 +237,7 @@ class Work:
                 judge.succeeded(core, task)
             return
         # the plain case of free(): nobody waits and nothing is the matter
+        task.aio = None
         self.running -= 1
         incarnation.busy -= 1
         if incarnation.ending:
@@ -320,6 +321,9 @@ class Work:
 
     def free(self, task: Task) -> None:
         """Give its slot back, and let the next one have it."""
+        # Its asyncio task has a context in which it is current: a cycle, which nothing but the
+        # garbage collector would undo.
+        task.aio = None
         timer = task.timer
         if timer is not None:
             timer.cancel()

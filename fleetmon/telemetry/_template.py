@@ -11,7 +11,7 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from fleetmon.numbers import LIFECYCLES, OUTCOMES, RECOVERY_OUTCOMES
+from fleetmon.numbers import LIFECYCLES, OUTCOMES, RECOVERY_OUTCOMES, by_slot, readable
 from fleetmon.telemetry import families as f
 
 if TYPE_CHECKING:
@@ -91,9 +91,9 @@ class AgentText(NamedTuple):
     """All that is printed of one agent.
 
     Attributes:
-        entry: version, whether the agent is active, its exemplars, then a block for each of
+        entry: revision, whether the agent is active, its exemplars, then a block for each of
             :data:`BLOCKS`.
-        moving: whether it stands still until the version moves; the lines of utilization and of
+        moving: whether it stands still until the revision moves; the lines of utilization and of
             busy seconds, which otherwise move by time alone.
     """
 
@@ -121,12 +121,15 @@ class Templates:
         marked: list[dict[int, Exemplar] | None] | None = None
         observed = 0
         with numbers.lock:
-            version = numbers.version
-            busy, utilization = numbers.busy_locked(now)
+            revision = numbers.revision  # before the tasks in flight: see AgentNumbers.begun
+            flying = numbers.flying()
+            busy, utilization = numbers.busy_locked(now, flying)
+            begun = by_slot(flying)
             types = numbers.types
             for t in types.values():
-                assigned.append(t.assigned)
-                completed += t.outcomes
+                outcomes = t.outcomes
+                assigned.append(sum(outcomes) + t.queued + begun.get(t, 0))
+                completed += outcomes
                 duration += accumulate(t.buckets)
                 count = duration[-1]
                 seconds = t.seconds
@@ -136,9 +139,7 @@ class Templates:
                     observed = _GO_SWITCHES
                 duration += (count, seconds)
                 if t.exemplars:
-                    marked = [
-                        None if u.exemplars is None else {**u.exemplars} for u in types.values()
-                    ]
+                    marked = [readable(u.exemplars) for u in types.values()]
             errors = tuple(numbers.failures)
             failures: list[Any] = [*numbers.failures.values()]
             failed = {**numbers.failure_exemplars} if numbers.failure_exemplars else None
@@ -148,12 +149,12 @@ class Templates:
                 numbers.restarts,
                 numbers.health,
                 numbers.redelivered,
-                numbers.in_flight,
+                len(flying),
                 numbers.queued,
             ]
             blocked = numbers.blocked_seconds
             lifecycle = numbers.lifecycle
-            # Utilization 0 with no trace left and nothing in flight stays 0 until the version moves
+            # Utilization 0 with no trace left and nothing in flight stays 0 until a revision
             settled = not numbers.moving and utilization == 0
         key = (numbers.bounds, tuple(types), errors)
         shape = self._shapes.get(key) or self._shape(*key)
@@ -166,7 +167,7 @@ class Templates:
             marks = _marks(len(numbers.bounds) + 3, marked or (), errors, failed or {})
         return AgentText(
             (
-                version,
+                revision,
                 lifecycle in f.ACTIVE,
                 marks,
                 shape.assigned.fill(assigned, max(assigned, default=0), agent),

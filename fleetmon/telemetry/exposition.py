@@ -1,7 +1,7 @@
 """The fast renderer: what ``prometheus_client`` would print, from blocks that are kept.
 
 A scrape first brings the blocks of all agents up to date, each agent read once under its own
-lock, then puts the blocks together family by family. Blocks of agents whose ``version`` did not
+lock, then puts the blocks together family by family. Blocks of agents whose revision did not
 move are used again; utilization and busy seconds, which move by time alone, are kept apart.
 Entries are immutable tuples, so any number of scrapes may hold the same ones.
 
@@ -36,7 +36,7 @@ _SLICE = 0.0015  # seconds of work between two pauses
 _PAUSE = 0.00002  # sleep(0) takes the lock back before a waiting thread is awake
 _MANY = 256  # unchanged agents between two looks at the clock
 
-# An entry: version, active, exemplars, then a block for each of BLOCKS
+# An entry: revision, active, exemplars, then a block for each of BLOCKS
 _ACTIVE, _EXEMPLARS, _FIRST = 1, 2, 3
 _WHERE = {family.name: _FIRST + i for i, family in enumerate(BLOCKS)}
 _Entry = tuple[Any, ...]
@@ -155,12 +155,12 @@ class Renderer:
                     agents.append(numbers)
                     entries.append(entry)
                     movings.append(moving)
-                elif agents[i] is not numbers or entries[i][0] != numbers.version:
+                elif agents[i] is not numbers or entries[i][0] != numbers.revision:
                     entries[i], movings[i] = self._templates.read(numbers, now)
                     agents[i] = numbers
                 elif not movings[i][0]:
                     movings[i] = moved(numbers, now)
-                    if numbers.version != entries[i][0]:  # under our hands: one agent, one reading
+                    if numbers.revision != entries[i][0]:  # under our hands: one agent, one reading
                         entries[i], movings[i] = self._templates.read(numbers, now)
                 elif i % _MANY:
                     continue

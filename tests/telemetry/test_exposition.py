@@ -8,7 +8,8 @@ import subprocess
 import threading
 import time
 from collections import Counter as Counting
-from itertools import pairwise
+from itertools import count, pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -91,12 +92,20 @@ def same_bytes(source, renderer):
         assert ours(renderer, openmetrics) == stock(source, openmetrics)
 
 
+IDS = count(1)
+
+
+def flying(slot, started_at):
+    return SimpleNamespace(id=next(IDS), slot=slot, started_at=started_at)
+
+
 def busy_agent(agent_id="APEX", *, now=0.0, types=("review", "train")):
     numbers = AgentNumbers(agent_id, now=now, task_types=types, info=("1", "1", "engineering"))
     for at, task_type in enumerate(types):
         slot = numbers.type(task_type)
-        numbers.begin(slot, now + at, queued=False)
-        numbers.end(slot, at % 5, now + at, now + at + 0.7)
+        task = flying(slot, now + at)
+        numbers.begin(task)
+        numbers.end(task, at % 5, now + at + 0.7)
     numbers.fail("timeout")
     numbers.lifecycle = "running"
     numbers.version += 1
@@ -132,7 +141,7 @@ def agents(draw, agent_id):
         info=draw(st.tuples(LABELS, LABELS, LABELS)),
     )
     for slot in numbers.types.values():
-        slot.assigned = draw(COUNTS)
+        slot.queued = draw(COUNTS)
         slot.outcomes = draw(st.lists(COUNTS, min_size=5, max_size=5))
         slot.buckets = draw(st.lists(COUNTS, min_size=len(bounds) + 1, max_size=len(bounds) + 1))
         slot.seconds = draw(SECONDS)
@@ -143,7 +152,10 @@ def agents(draw, agent_id):
         numbers.failures[error_type] = draw(st.integers(0, 3) | COUNTS)
     errors = st.sampled_from(sorted(numbers.failures))
     numbers.failure_exemplars = draw(st.none() | st.dictionaries(errors, MARKS, max_size=2))
-    numbers.in_flight, numbers.queued = draw(st.integers(0, 3)), draw(COUNTS)
+    numbers.queued = draw(COUNTS)
+    for slot in numbers.types.values():
+        for _ in range(draw(st.integers(0, 2))):
+            numbers.begin(flying(slot, 0.0))
     numbers.recoveries = [draw(COUNTS), 1]
     numbers.restarts, numbers.recovery_attempts = draw(COUNTS), draw(COUNTS)
     numbers.blocked_seconds = draw(SECONDS)
@@ -193,7 +205,7 @@ def test_utilization_falls_to_zero_when_another_reader_dropped_the_trace():
 
 def test_a_running_task_counts_up_to_now_though_nothing_else_changes():
     numbers = AgentNumbers("A", now=0.0, task_types=["t"])
-    numbers.begin(numbers.type("t"), 0.0, queued=False)
+    numbers.begin(flying(numbers.type("t"), 0.0))
     source = Source(numbers)
     source.clock = 10.0
     renderer = Renderer(source)
@@ -391,11 +403,18 @@ def keep_working(fleet, seed, stop):
         if draw.random() < 0.2:
             numbers.end_queued(slot, 2)
             continue
-        started = time.monotonic()
-        numbers.begin(slot, started, queued=True)
+        task = flying(slot, time.monotonic())
+        numbers.begin_queued(task)
         if draw.random() < 0.3:
             numbers.fail("exception")
-        numbers.end(slot, draw.randrange(5), started, time.monotonic())
+        if draw.random() < 0.2:
+            numbers.requeue(task, time.monotonic())
+            numbers.end_queued(slot, 4)
+        else:
+            numbers.end(task, draw.randrange(5), time.monotonic())
+        task = flying(slot, time.monotonic())
+        numbers.begin(task)
+        numbers.end(task, draw.randrange(5), time.monotonic())
 
 
 BOOKS = {
@@ -446,8 +465,9 @@ def test_cumulative_buckets_rise_and_end_in_the_count():
     numbers = AgentNumbers("A", now=0.0, task_types=["t"])
     slot = numbers.type("t")
     for seconds in (0.001, 0.7, 0.7, 1000.0):
-        numbers.begin(slot, 0.0, queued=False)
-        numbers.end(slot, 0, 0.0, seconds)
+        task = flying(slot, 0.0)
+        numbers.begin(task)
+        numbers.end(task, 0, seconds)
     found = [v for _, name, _, v in readings(ours(Renderer(Source(numbers)))) if "bucket" in name]
     assert all(a <= b for a, b in pairwise(found))
     assert (found[0], found[-1]) == (1, 4)
