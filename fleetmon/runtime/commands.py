@@ -97,9 +97,12 @@ async def outcome(core: AgentCore, wanted: Command, seconds: float | None) -> Ac
 
 def _come_about(core: AgentCore, wanted: Command) -> bool:
     machine = core.machine
+    up = machine.actual is Actual.RUNNING and not machine.fault and not machine.unproven
     if wanted in (Command.START, Command.RESTART, Command.RESUME):
-        return machine.actual is Actual.RUNNING and not machine.fault and not machine.unproven
+        return up
     if wanted is Command.RESET:
+        if machine.desired is Desired.RUN and machine.actual is not Actual.STOPPED:
+            return up
         return machine.actual not in (Actual.RECOVERING, Actual.QUARANTINED)
     if wanted in (Command.STOP, Command.DRAIN):
         return machine.actual is Actual.STOPPED

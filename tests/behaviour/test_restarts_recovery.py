@@ -204,6 +204,31 @@ class TestPermanentErrors:
             await asyncio.sleep(500)
             assert (agent.snapshot().lifecycle, lives.lives) == ("running", 3)
 
+    async def test_09_who_waits_for_a_reset_waits_for_the_verified_recovery(self, clock):
+        lives = ScriptedAgent(serve=[DENIED, CRASH, Step.hang()])
+        async with fleet_of() as (fleet, cap):
+            agent = await fleet.add("A", lives, spec=self.SPEC)
+            await cap.wait_for("quarantined", "A")
+            result = await agent.reset(wait=True)
+            assert (result.settled, result.state, lives.lives) == (True, "running", 3)
+            assert agent.snapshot().health == 0
+
+    async def test_09_a_reset_that_ends_in_quarantine_again_has_not_come_about(self, clock):
+        lives = ScriptedAgent(serve=[DENIED, DENIED])
+        async with fleet_of() as (fleet, cap):
+            agent = await fleet.add("A", lives, spec=self.SPEC)
+            await cap.wait_for("quarantined", "A")
+            result = await agent.reset(wait=True)
+            assert (result.settled, result.state) == (False, "quarantined")
+
+    async def test_09_a_reset_of_one_that_is_to_rest_is_waited_for_at_no_time(self, clock):
+        async with fleet_of() as (fleet, _):
+            agent = await fleet.add("A", ScriptedAgent(serve=[Step.hang()]), spec=self.SPEC)
+            await agent.pause()
+            assert (await agent.reset(wait=True)).settled is not False
+            await agent.stop(wait=True)
+            assert (await agent.reset(wait=True)).settled is not False
+
     async def test_09_an_operators_quarantine_has_no_probes(self, clock):
         lives = ScriptedAgent(serve=[Step.hang()])
         async with fleet_of() as (fleet, _):
