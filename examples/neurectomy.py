@@ -215,9 +215,9 @@ def life_of(
 
 
 @asynccontextmanager
-async def served(app: FastAPI) -> AsyncIterator[str]:
-    """Serve an application on a free port for the length of the block."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+async def served(app: FastAPI, port: int = 0) -> AsyncIterator[str]:
+    """Serve an application for the length of the block, on a free port unless told which."""
+    with socket.create_server(("127.0.0.1", port)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         serving = asyncio.create_task(server.serve([listener]))
         try:

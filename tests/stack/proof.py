@@ -80,10 +80,10 @@ class Table:
             yield "from the fault to the page, and from recovery to the message that it is over:"
             yield from (f"  ({at}) {pair}" for at, pair in enumerate(pairs, 1))
             heads = (f"{f'page ({at})':>8} {f'over ({at})':>8}" for at in range(1, len(pairs) + 1))
-            yield f"{'alert':26} {'goes to':10} {'  '.join(heads)}"
+            yield f"{'alert':26} {'goes to':23} {'  '.join(heads)}"
             for name, (way, times) in self.alerts.items():
                 cells = "  ".join(str(times.get(pair, f"{'':17}")) for pair in pairs)
-                yield f"{name:26} {way:10} {cells}".rstrip()
+                yield f"{name:26} {way:23} {cells}".rstrip()
             yield ""
         if self.rules_only:
             yield "Alerts by promtool only:"

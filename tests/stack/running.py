@@ -150,7 +150,7 @@ class Prometheus(Server):
         self,
         tool: Tool,
         directory: Path,
-        scrape_configs: Iterable[Mapping[str, Any]],
+        scrape_configs: Iterable[Mapping[str, Any]] | Callable[[str], Iterable[Mapping[str, Any]]],
         *,
         alertmanagers: Sequence[str] = (),
         factor: float = shorten.FACTOR,
@@ -160,7 +160,8 @@ class Prometheus(Server):
         Args:
             tool: the program.
             directory: of its own, empty.
-            scrape_configs: in place of the shipped ones; intervals are theirs, shortened.
+            scrape_configs: in place of the shipped ones; intervals are theirs, shortened. May be
+                asked for them with its own address.
             alertmanagers: addresses.
             factor: durations are divided by it.
         """
@@ -174,13 +175,16 @@ class Prometheus(Server):
             },
             "rule_files": shipped["rule_files"],
             "alerting": {"alertmanagers": [{"static_configs": [{"targets": list(alertmanagers)}]}]},
-            "scrape_configs": list(scrape_configs),
+            "scrape_configs": list(
+                scrape_configs(f"127.0.0.1:{port}") if callable(scrape_configs) else scrape_configs
+            ),
         }
         (directory / "rules").mkdir(parents=True)
         for path in sorted((DEPLOY / "prometheus" / "rules").glob("*.yml")):
             content = shorten.rules(yaml.safe_load(path.read_text()), factor)
             (directory / "rules" / path.name).write_text(yaml.safe_dump(content))
-        (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
+        self._config = yaml.safe_dump(config)
+        (directory / "prometheus.yml").write_text(self._config)
         replaced = {
             "--config.file": str(directory / "prometheus.yml"),
             "--storage.tsdb.path": str(directory / "data"),
@@ -227,6 +231,28 @@ class Prometheus(Server):
         """Return labels and value of each sample."""
         rows = self.api("query", query=expression)["result"]
         return [(row["metric"], float(row["value"][1])) for row in rows]
+
+    def add_rule(self, rule: Mapping[str, str]) -> None:
+        """Have a further rule evaluated."""
+        group = {"name": "added", "interval": "1s", "rules": [dict(rule)]}
+        (self.directory / "rules" / "added.yml").write_text(yaml.safe_dump({"groups": [group]}))
+        self._reload()
+        eventually(lambda: any(g["name"] == "added" for g in self.api("rules")["groups"]))
+
+    def spoil(self) -> None:
+        """Have it read a configuration that it has to refuse."""
+        (self.directory / "prometheus.yml").write_text("scrape_configs: nothing that it knows\n")
+        self._reload()
+
+    def restore(self) -> None:
+        """Have it read what it began with."""
+        (self.directory / "rules" / "added.yml").unlink(missing_ok=True)
+        (self.directory / "prometheus.yml").write_text(self._config)
+        self._reload()
+
+    def _reload(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
 
     def alerts(self, state: str = "firing") -> list[dict[str, str]]:
         """Return the labels of the alerts in a state."""
