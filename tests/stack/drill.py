@@ -218,6 +218,16 @@ class Course:
         """Return the first message about an alert of a fleet, to people."""
         return find(stack.receivers.all(), alert, scenario, firing=firing, after=after)
 
+    def story(self, stack: Stack, alert: str, scenario: str) -> str:
+        """Return all that was heard of an alert, in seconds after the recovery."""
+        over = self.mended.get(scenario, 0.0)
+        heard = [
+            f"{'firing' if message.firing else 'resolved'} {message.at - over:+.1f} ({message.way})"
+            for message in stack.receivers.all()
+            if message.alert == alert and f"drill-{scenario}" in message.text
+        ]
+        return f"{alert} at {stack.name}, seconds after {scenario} was mended: {', '.join(heard)}"
+
     def expected(self) -> dict[str, str]:
         """Return the alerts that can be caused here, and what causes each."""
         return {a: scenario for a, scenario in EXPECTED.items() if a not in self.left_out}
@@ -351,11 +361,12 @@ def no_fleet_at_all(course: Course, fleets: dict[str, Fleet]) -> None:
         fleet.kill()
     gone = time.monotonic()
     for stack in course.stacks:
-        stack.receivers.wait(lambda m: find(m, "FleetAbsent", "", firing=True), 60)
+        stack.receivers.wait(lambda m: find(m, "FleetAbsent", "", firing=True, after=gone), 60)
     fleets["down"].start()
-    course.absent = (gone, fleets["down"].hear("ready"))
+    back = fleets["down"].hear("ready")
+    course.absent = (gone, back)
     for stack in course.stacks:
-        stack.receivers.wait(lambda m: find(m, "FleetAbsent", "", firing=False), 60)
+        stack.receivers.wait(lambda m: find(m, "FleetAbsent", "", firing=False, after=back), 60)
 
 
 def prometheus_stops(course: Course) -> None:

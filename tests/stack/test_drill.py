@@ -119,7 +119,7 @@ def test_the_page_arrives_where_its_severity_says_and_nowhere_else(course: Cours
     possible(course, alert)
     for stack in course.stacks:
         page = course.first(stack, alert, ALL[alert], firing=True)
-        assert page is not None, f"{alert} did not arrive ({stack.name})"
+        assert page is not None, course.story(stack, alert, ALL[alert])
         ways = {m.way for m in stack.receivers.all() if m.alert == alert} - {"recovery"}
         assert ways == goes_to(alert)
         assert page.at > course.broken[ALL[alert]], "before its cause"
@@ -131,7 +131,7 @@ def test_its_end_arrives_after_the_recovery(course: Course, alert: str):
     for stack in course.stacks:
         began = course.mended[ALL[alert]]
         over = course.first(stack, alert, ALL[alert], firing=False, after=began)
-        assert over is not None, f"no end of {alert} ({stack.name})"
+        assert over is not None, course.story(stack, alert, ALL[alert])
         assert over.way in goes_to(alert)
 
 
