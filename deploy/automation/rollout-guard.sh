@@ -58,7 +58,8 @@ done
 
 done_="agents_tasks_completed_total{job=\"$job\""
 bad="outcome=~\"failed|timed_out|dead_lettered\""
-share="sum(rate($done_,$bad}[5m])) / sum(rate($done_}[5m]))"
+# where nothing has failed yet there is no series of failures
+share="(sum(rate($done_,$bad}[5m])) or sum(rate($done_}[5m])) * 0) / sum(rate($done_}[5m]))"
 
 ask() { # PromQL; prints a number, or nothing where there is no answer
     curl --silent --fail --max-time 10 --get --data-urlencode "query=$1" "$prometheus/api/v1/query" |
