@@ -145,7 +145,8 @@ class Agent:
         parent = CURRENT.get()
         deadline = None if timeout is None and parent is None else _deadline(core, timeout, parent)
         task = new_task(core, task_type, payload, deadline)
-        future = task.future = fleet.loop.create_future()
+        # what create_future() of any loop comes to, without the call of a function in Python
+        future = task.future = asyncio.Future(loop=fleet.loop)
         if deadline is not None:
             self._arm(task)
         try:

@@ -92,6 +92,7 @@ def _requeue(task: Task) -> None:
     task.error_type = "crash"
     task.leave()
     task.fenced = True
+    task.cancel_reason = task.cancel_reason or "lapse"
     again = task.again()
     incarnation = task.incarnation
     core.event(

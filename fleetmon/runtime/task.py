@@ -79,6 +79,8 @@ class Task:
     generation: int
     attempt: int
     state: int
+    cancel_reason: str  # never empty on a task that is fenced
+    timer: asyncio.TimerHandle | None
     origin: Any
     failure: tuple[str, BaseException | None] | None
     started_at: float
@@ -88,10 +90,8 @@ class Task:
     future: asyncio.Future[Any] | None = None
     aio: asyncio.Task[Any] | None = None
     thread = 0
-    timer: asyncio.TimerHandle | None = None
     token: Token[Task | None] | None = None
     deadline: float | None = None
-    cancel_reason = ""
     cancel_at = 0.0
     cancel_live = 0.0
     fenced = False
@@ -419,7 +419,8 @@ def new_task(
     task.state = WAITING
     task.attempt = 1
     task.generation = 0
-    task.origin = task.failure = None
+    task.cancel_reason = ""
+    task.origin = task.failure = task.timer = None
     if deadline is not None:
         task.deadline = deadline
     return task

@@ -23,7 +23,7 @@ from fleetmon.numbers import CANCELLED, SUCCEEDED, TIMED_OUT
 from fleetmon.policy.transitions import Actual, Desired
 from fleetmon.runtime import judge, pull
 from fleetmon.runtime.fate import conclude, error_of, settle, timeout_of
-from fleetmon.runtime.phase import ENDED, WAITING
+from fleetmon.runtime.phase import ENDED, RUNNING, WAITING
 from fleetmon.runtime.task import CURRENT
 
 if TYPE_CHECKING:
@@ -90,10 +90,10 @@ class Work:
             not self.queued
             and incarnation is not None
             and incarnation.has_handle  # known once it is up
-            and self.running < core.spec.capacity
+            and self.running < core.numbers.capacity
             and not incarnation.ending
         ):
-            self._start(task, incarnation, queued=False)  # type: ignore[arg-type]
+            self._start(task, incarnation)  # type: ignore[arg-type]
             if core.journal is not None:
                 core.fleet.observers.accepted(task)
             return
@@ -179,25 +179,35 @@ class Work:
         if self.pullers:
             pull.feed(self)
 
-    def _start(self, task: Task, incarnation: Incarnation, *, queued: bool) -> None:
+    def _start(self, task: Task, incarnation: Incarnation, *, queued: bool = False) -> None:
+        core = self.core
+        fleet = core.fleet
         self.running += 1
         incarnation.busy += 1
         task.incarnation = incarnation
         task.generation = incarnation.generation
-        task.count(queued=queued)
+        # Task.count() in one piece: a call a task saved
+        task.state = RUNNING
+        clock = core.now
+        task.started_at = clock()
+        task.blocked_before = fleet.blocked_total
+        numbers = core.numbers
+        if queued:
+            numbers.begin_queued(task)
+        else:
+            number = task.id
+            numbers.inflight[number] = task
+            numbers.begun = number
         call = incarnation.fast_call
         if call is not None:
             argument = task.payload if incarnation.takes_payload else task
         else:
             call, argument = incarnation.executor.call, task
-        if task.context is None:
-            task.aio = self.core.fleet.loop.create_task(
-                self._run(task, incarnation, call, argument)
-            )
+        run = self._run(task, incarnation, call, argument)
+        if queued and task.context is not None:
+            task.aio = fleet.loop.create_task(run, context=task.context)
         else:
-            task.aio = self.core.fleet.loop.create_task(
-                self._run(task, incarnation, call, argument), context=task.context
-            )
+            task.aio = fleet.loop.create_task(run)
 
     async def _run(
         self,
@@ -206,7 +216,20 @@ class Work:
         call: Callable[[Any], Awaitable[Any]],
         argument: Any,
     ) -> None:
-        task.enter(self.core.fleet.thread)
+        # Task.enter() in one piece. Nothing is put back at the end: the context is this task's own.
+        core = self.core
+        fleet = core.fleet
+        task.thread = fleet.thread
+        parent = CURRENT.get()
+        if parent is not None:
+            task.parent = parent
+        CURRENT.set(task)
+        tracer = fleet.tracer
+        if tracer is not None:
+            try:
+                tracer.begin(task)
+            except Exception:  # noqa: BLE001 - tracing must never fail a task
+                fleet.bus.hook_errors += 1
         try:
             if (
                 incarnation.ending or task.cancel_reason
@@ -223,7 +246,7 @@ class Work:
     def returned(self, task: Task, result: Any) -> None:
         """End a task with what it returned."""
         core = self.core
-        if task.fenced or task.cancel_reason or task.failure is not None or core.failing:
+        if task.cancel_reason or task.failure is not None or core.failing is not None:
             self._judged(task, result)
             return
         task.end(SUCCEEDED)
@@ -231,7 +254,13 @@ class Work:
         if future is not None and not future.done():
             future.set_result(result)
         incarnation = task.incarnation
-        if self.queued or self._room or core.attention or incarnation is None or task.timer:
+        if (
+            self.queued
+            or self._room
+            or core.attention
+            or incarnation is None
+            or task.timer is not None
+        ):
             self.free(task)
             if core.attention:
                 judge.succeeded(core, task)
@@ -434,7 +463,8 @@ class Work:
 
     def abandon(self, task: Task) -> None:
         """Give up a task whose incarnation would not end; its late end will be fenced."""
-        conclude(task, task.cancel_reason or "stop")
+        task.cancel_reason = task.cancel_reason or "stop"
+        conclude(task, task.cancel_reason)
         task.fenced = True
         self.running -= 1
         if task.timer is not None:
