@@ -186,6 +186,17 @@ class CollectorProgram(GoProgram):
         return scratch / "out"
 
 
+@dataclass(frozen=True)
+class InstalledProgram(GoProgram):
+    """A module that is itself one command, as ``go install`` makes it."""
+
+    def make(self, until: float, scratch: Path) -> Path:
+        """Return the folder with the one program."""
+        out = scratch / "out"
+        Go(until, {"GOBIN": str(out)})("install", f"{self.module}@{self.tag}", cwd=scratch)
+        return out
+
+
 PROMETHEUS = GoProgram(
     name="prometheus",
     version="3.16.0",
@@ -224,7 +235,15 @@ JAEGER = GoProgram(
     minutes=25,
     version_variable="github.com/jaegertracing/jaeger/internal/version.latestVersion",
 )
-BUILT = (PROMETHEUS, ALERTMANAGER, COLLECTOR, JAEGER)  # the most wanted first
+KUSTOMIZE = InstalledProgram(
+    name="kustomize",
+    version="5.8.1",
+    module="sigs.k8s.io/kustomize/kustomize/v5",
+    tag="v5.8.1",
+    commands=("kustomize",),
+    minutes=5,
+)
+BUILT = (PROMETHEUS, ALERTMANAGER, KUSTOMIZE, COLLECTOR, JAEGER)  # the most wanted first
 
 
 @dataclass(frozen=True)
@@ -336,6 +355,11 @@ def jaeger() -> Tool | Missing:
     return built(JAEGER, "jaeger")
 
 
+def kustomize() -> Tool | Missing:
+    """Return a kustomize."""
+    return built(KUSTOMIZE, "kustomize")
+
+
 def main() -> None:
     """Build what is missing and tell what there is."""
     for name, which, found in (
@@ -350,6 +374,7 @@ def main() -> None:
             for which in ("debian", "current")
         ),
         ("node-exporter", "debian", node_exporter()),
+        ("kustomize", "current", kustomize()),
         ("otelcol", "current", collector()),
         ("jaeger", "current", jaeger()),
     ):
