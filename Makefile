@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: demo test test-stack soak soak-record lint types layers bench bench-instructions clean system-packages
+.PHONY: demo test test-stack fuzz soak soak-record lint types layers bench bench-instructions clean system-packages
 .DELETE_ON_ERROR:
 
 # `exec` leaves no shell in between: a Ctrl-C at the terminal reaches the demo once, from the
@@ -35,6 +35,12 @@ soak: $(VENV)/.for-test
 # A host with 100,000 tasks is killed at fifty random moments; the record has to be exact each time.
 soak-record: $(VENV)/.for-test
 	@FLEETMON_SOAK_RECORD=50 $(BIN)/python -m pytest tests/record/test_crash.py $(ARGS)
+
+# The control plane under tens of thousands of requests, as described and at random, and a fleet
+# that is killed a hundred times under a reader; minutes.
+fuzz: $(VENV)/.for-test
+	@FLEETMON_FUZZ=60 $(BIN)/python -m pytest -o faulthandler_timeout=1800 tests/control/test_schemathesis.py \
+		tests/control/test_mutated.py tests/control/test_hosts.py tests/control/test_outside.py $(ARGS)
 
 lint: $(VENV)/.for-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers_control import QUICK
+from helpers_fuzz import target
 
 from fleetmon import Supervisor, SupervisorSettings, Watchdog
 from fleetmon.cli import main
@@ -39,6 +40,13 @@ def reachable(place):
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def fuzzed():
+    """A fleet in another process, for whoever throws requests at it."""
+    with tempfile.TemporaryDirectory(prefix="fm-") as directory, target(Path(directory)) as fleet:
+        yield fleet
 
 
 @pytest.fixture

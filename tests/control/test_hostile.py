@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import socket
 
 import pytest
 from helpers_control import Echo
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fleetmon import Supervisor, SupervisorSettings
 from fleetmon.control import registry
-from fleetmon.control.client import Client, find, order
+from fleetmon.control.client import Client, find
 from fleetmon.control.server import ControlServer
 from fleetmon.settings import Control
 
@@ -89,39 +86,3 @@ async def test_a_request_of_one_byte_at_a_time_is_cut_off(place):
     server.close()
     assert registry.entries() == ()
     server.close()
-
-
-COMMAND = order("pause", "APEX")._asdict()
-VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20),
-    st.lists(st.integers(), max_size=3), st.just({"a": {}}),
-)  # fmt: skip
-BODIES = st.one_of(
-    st.dictionaries(st.sampled_from([*COMMAND, "hold", "more"]), VALUES)
-    .map(lambda changes: json.dumps({**COMMAND, **changes}).encode()),
-    st.binary(max_size=200),
-    VALUES.map(lambda value: json.dumps(value).encode()),
-)  # fmt: skip
-TARGETS = st.one_of(
-    st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=60),
-    st.tuples(
-        st.sampled_from(["since", "epoch", "follow", "x"]), st.text("0123456789abc%-", max_size=25)
-    ).map(lambda pair: f"v1/events?follow=0&{pair[0]}={pair[1]}"),
-    st.text(max_size=10).map(lambda text: "v1/agents/" + text.encode("utf-8", "replace").hex("%")),
-)
-
-
-def test_random_and_mutated_requests_never_end_in_a_server_error(path):
-    @settings(max_examples=150, deadline=None, database=None)
-    @given(target=TARGETS, body=BODIES, cut=st.integers(0, 400), junk=st.binary(max_size=8))
-    def exchange(target, body, cut, junk):
-        line = f"GET /{target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
-        whole = posted(body)
-        assert all(200 <= code < 500 for code in statuses(talk(path, line, more=False))), line
-        (code,) = statuses(talk(path, whole))
-        assert code in {200, 202, 400, 404, 409}, whole
-        mutated = whole[:cut] + junk + whole[cut + len(junk) :]
-        assert all(200 <= code < 500 for code in statuses(talk(path, mutated, more=False))), mutated
-
-    exchange()
-    assert Client(path).snapshot()["agents"][0]["agent_id"] == "APEX"
