@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fleetmon.results import CommandResult
     from fleetmon.rows import AgentRow
     from fleetmon.runtime.core import AgentCore
-    from fleetmon.snapshot import AgentSnapshot
+    from fleetmon.snapshot import AgentSnapshot, Standing
     from fleetmon.spec import AgentSpec
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -101,6 +101,11 @@ class Agent:
     def snapshot(self) -> AgentSnapshot:
         """Return a frozen picture of it."""
         return self._core.snapshot(self._core.now())
+
+    @property
+    def standing(self) -> Standing:
+        """How it is in four words, from any thread: cheap, for who asks ten thousand of them."""
+        return self._core.standing()
 
     @property
     def revision(self) -> Callable[[], tuple[Any, ...]]:

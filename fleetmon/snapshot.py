@@ -48,6 +48,15 @@ class LapseRecord(NamedTuple):
     error: str
 
 
+class Standing(NamedTuple):
+    """What a headline says of an agent."""
+
+    mode: str
+    lifecycle: str
+    health: int
+    conditions: bool  # whether there are any
+
+
 class AgentSnapshot(NamedTuple):
     """One agent at one instant, consistent in itself."""
 

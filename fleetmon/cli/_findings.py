@@ -293,7 +293,7 @@ def _fleet(client: Client) -> Iterator[Finding]:
     apart = hello["at"] - time.time()
     if abs(apart) > _APART:
         yield Finding("note", f"its clock is {apart:+.0f} s from this one's", "times will look odd")
-    snapshot = client.snapshot()
+    snapshot = client.snapshot(brief=True)
     yield from _now(snapshot)
     yield from settings(client.config(), snapshot)
 
@@ -314,7 +314,7 @@ def _now(snapshot: SnapshotShape) -> Iterator[Finding]:
     if count:
         many = "1 warning" if count == 1 else f"{count} warnings"
         yield Finding("note", f"it has {many}", "fleetmon status")
-    if not [a for a in snapshot["agents"] if a["mode"] != "declared"]:
+    if not (snapshot.get("left_out") or any(a["mode"] != "declared" for a in snapshot["agents"])):
         yield Finding("note", "it has no agents yet", "Supervisor.add or Supervisor.attach")
 
 

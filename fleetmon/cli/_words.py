@@ -71,13 +71,18 @@ def latency(seconds: float | None) -> str:
 
 def heading(fleet: Mapping[str, Any], agents: Sequence[Mapping[str, Any]], style: Style) -> str:
     """Return the line that says how many agents are how well."""
-    there = [a for a in agents if a["mode"] != "declared"]
-    counts = [sum(a["health"] == level for a in there) for level in range(3)]
+    if "counts" in fleet:
+        counts = [fleet["counts"][word] for word in HEALTH]
+        waiting = fleet["counts"]["declared"]
+    else:
+        there = [a for a in agents if a["mode"] != "declared"]
+        counts = [sum(a["health"] == level for a in there) for level in range(3)]
+        waiting = len(agents) - len(there)
+    size = sum(counts)
     told = ", ".join(
-        style(f"{n} {word}", *_COLOURS[word]) for n, word in zip(counts, HEALTH, strict=True) if n
+        style(f"{n:,} {word}", *_COLOURS[word]) for n, word in zip(counts, HEALTH, strict=True) if n
     )
-    many = f"{len(there)} agent{'' if len(there) == 1 else 's'}"
-    waiting = len(agents) - len(there)
+    many = f"{size:,} agent{'' if size == 1 else 's'}"
     more = f", {waiting} declared and not added" if waiting else ""
     return (
         f"{style(clean(fleet['name']), 'bold')}: {fleet['phase']}, {many}: {told or 'none'}{more} "

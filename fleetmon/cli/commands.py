@@ -56,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _command(name: str, arguments: argparse.Namespace) -> int:
     client = fleet.connect(arguments)
-    snapshot = client.snapshot()
+    # who names agents need not have the thousands of others
+    snapshot = client.snapshot(brief=bool(arguments.names))
     agents = pick.chosen(client, snapshot, arguments)
     whose = out.clean(snapshot["name"])
     if not agents:

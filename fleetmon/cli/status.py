@@ -53,8 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    snapshot = fleet.connect(arguments).snapshot()
-    if arguments.json or arguments.jsonl:
+    whole = arguments.json or arguments.jsonl  # which is never cut
+    snapshot = fleet.connect(arguments).snapshot(brief=not whole)
+    if whole:
         out.say_json(snapshot)
     else:
         out.say(*_lines(snapshot, out.Style(wanted=not arguments.no_color)))
@@ -65,11 +66,17 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _lines(snapshot: SnapshotShape, style: out.Style) -> list[str]:
     agents = snapshot["agents"]
-    return [
+    lines = [
         words.heading(snapshot, agents, style),
         *words.alarms(snapshot, agents, snapshot["clock"], style),
-        *words.agent_table(agents, style),
     ]
+    if agents:
+        lines += words.agent_table(agents, style)
+    left_out = snapshot.get("left_out", 0)
+    if left_out:
+        shown = "that do not run as usual, the worst first; " if agents else ""
+        lines.append(f"({shown}{left_out:,} more agents: fleetmon agents)")
+    return lines
 
 
 def _seconds(text: str) -> float:

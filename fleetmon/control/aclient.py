@@ -71,9 +71,10 @@ class AsyncClient:
             patience=client._patience,  # noqa: SLF001
         )
 
-    async def snapshot(self) -> SnapshotShape:
-        """Return the fleet as it is now."""
-        return cast("SnapshotShape", await self._json("GET", "/v1/snapshot"))
+    async def snapshot(self, *, brief: bool = False) -> SnapshotShape:
+        """Return the fleet as it is now; see :meth:`Client.snapshot`."""
+        target = "/v1/snapshot?view=brief" if brief else "/v1/snapshot"
+        return cast("SnapshotShape", await self._json("GET", target))
 
     async def agent(self, name: str) -> AgentDetailShape:
         """Return all there is to know about one agent, by id or alias."""

@@ -161,9 +161,15 @@ class Client:
         """Return who answers."""
         return cast("HelloShape", self._json("GET", "/v1/hello"))
 
-    def snapshot(self) -> SnapshotShape:
-        """Return the fleet as it is now."""
-        return cast("SnapshotShape", self._json("GET", "/v1/snapshot"))
+    def snapshot(self, *, brief: bool = False) -> SnapshotShape:
+        """Return the fleet as it is now.
+
+        Args:
+            brief: of a large fleet only the agents that do not run as usual; ``counts`` has all.
+                An older fleet sends them all.
+        """
+        target = "/v1/snapshot?view=brief" if brief else "/v1/snapshot"
+        return cast("SnapshotShape", self._json("GET", target))
 
     def agent(self, name: str) -> AgentDetailShape:
         """Return all there is to know about one agent, by id or alias."""

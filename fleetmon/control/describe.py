@@ -34,7 +34,10 @@ _SEQ = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 _READS: tuple[tuple[str, str, Any, str, dict[str, Any]], ...] = (
     ("/v1/hello", "Who answers.", protocol.HelloShape, "application/json", {}),
     ("/v1/snapshot", "The whole fleet as it is now.", protocol.SnapshotShape,
-     "application/json", {}),
+     "application/json", {
+         "view": {"enum": ["full", "brief"], "description": "brief: counts, and of more than 200 "
+                  "agents those that do not run as usual."},
+     }),
     ("/v1/agents/{name}", "All there is to know about one agent, by id or alias.",
      protocol.AgentDetailShape, "application/json", {}),
     ("/v1/stream",

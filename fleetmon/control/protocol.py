@@ -172,10 +172,21 @@ class WarningShape(TypedDict):
     text: str
 
 
+class CountsShape(TypedDict):
+    """Agents by health; ``declared`` are those that the host has not added."""
+
+    healthy: int
+    degraded: int
+    failed: int
+    declared: int
+
+
 class SnapshotShape(TypedDict):
     """The whole fleet, as ``GET /v1/snapshot`` gives it.
 
     ``clock`` is the supervisor's at ``at``; ``took`` how many seconds the server needed for it.
+    With ``view=brief`` there are ``counts`` of all agents, and of a large fleet ``agents`` has only
+    those that do not run as usual, the worst first; ``left_out`` says how many others there are.
     """
 
     schema: int
@@ -198,6 +209,8 @@ class SnapshotShape(TypedDict):
     warnings: list[WarningShape]
     summaries: list[str]
     agents: list[AgentShape]
+    counts: NotRequired[CountsShape]
+    left_out: NotRequired[int]
 
 
 class EventShape(TypedDict):

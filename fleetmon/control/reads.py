@@ -18,18 +18,23 @@ from fleetmon.control.respond import Streamed
 from fleetmon.control.stream import USUAL, Reader, as_lines, as_server_sent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from fleetmon.control.protocol import AgentDetailShape, HelloShape
+    from fleetmon.agent import Agent
+    from fleetmon.control.protocol import AgentDetailShape, CountsShape, HelloShape
     from fleetmon.supervisor import Supervisor
 
 LOOK_BACK = 20_000
 """Events that are looked through at most for what concerns one agent, or a blocked loop."""
 
+BRIEF = 200
+"""Agents that a brief view has at most; a fleet no larger than that is shown whole."""
+
+_GLANCES = 64  # agents between two glances at the clock
 _HEARTBEAT = 1.0  # seconds
 _LOOK = 0.25  # seconds between two looks at the events
 _BATCH = 200  # events in one piece
@@ -49,16 +54,53 @@ class Reads:
         """Say who answers."""
         return answer(200, hello(self._fleet))
 
-    async def snapshot(self, _: Request) -> Response:
-        """Send the whole fleet."""
-        return Streamed(self._snapshot(), "application/json")
+    async def snapshot(self, request: Request) -> Response:
+        """Send the whole fleet, or what an operator wants to know of it at a glance."""
+        view = request.query_params.get("view", "full")
+        if view not in {"full", "brief"}:
+            raise ProblemError(400, "bad_request", f"view={view[:40]!r} must be full or brief")
+        if view == "full":
+            return Streamed(self._snapshot(self._fleet.agents), "application/json")
+        began = time.perf_counter()
+        chosen, counts = await self._at_a_glance()
+        more = {"counts": counts, "left_out": len(self._fleet.agents) - len(chosen)}
+        return Streamed(self._snapshot(chosen, began=began, more=more), "application/json")
 
-    async def _snapshot(self) -> AsyncGenerator[bytes, None]:
+    async def _at_a_glance(self) -> tuple[Sequence[Agent], CountsShape]:
+        agents = self._fleet.agents
+        levels = [0, 0, 0]
+        declared = 0
+        odd: list[list[Agent]] = [[], [], []]  # by health
+        began = time.perf_counter()
+        for at, agent in enumerate(agents):
+            mode, lifecycle, health, conditions = agent.standing
+            if mode == "declared":
+                declared += 1
+            else:
+                levels[health] += 1
+                if health or conditions or lifecycle != "running":
+                    odd[health].append(agent)
+            if not at % _GLANCES and time.perf_counter() - began > SLICE:
+                await give_way()
+                began = time.perf_counter()
+        counts: CountsShape = {
+            "healthy": levels[0], "degraded": levels[1], "failed": levels[2], "declared": declared,
+        }  # fmt: skip
+        chosen = agents if len(agents) <= BRIEF else (*odd[2], *odd[1], *odd[0])[:BRIEF]
+        return chosen, counts
+
+    async def _snapshot(
+        self,
+        agents: Sequence[Agent],
+        *,
+        began: float | None = None,
+        more: dict[str, Any] | None = None,
+    ) -> AsyncGenerator[bytes, None]:
         # agent by agent, with pauses: one call that encodes ten thousand of them would keep the
         # interpreter from the agents' own thread for a tenth of a second
         fleet = self._fleet
         health = 0
-        began = time.perf_counter()
+        began = time.perf_counter() if began is None else began
         bounds = fleet.settings.metrics.buckets
 
         def shape(agent: Any) -> bytes:
@@ -69,13 +111,17 @@ class Reads:
             return encode(told).encode()
 
         yield b'{"agents":['
-        async for piece in _joined(fleet.agents, shape):
+        async for piece in _joined(agents, shape):
             yield piece
+        if more is not None:
+            levels = (more["counts"]["failed"], more["counts"]["degraded"], 1)
+            health = next(2 - at for at, count in enumerate(levels) if count)
         now = fleet.snapshot(agents=False)
         blocked = blocked_lately(fleet)
         warnings = self._hub.warnings()
         took = time.perf_counter() - began
-        rest = encode(picture.fleet_shape(now, health, blocked, *warnings, took=took))
+        told = picture.fleet_shape(now, health, blocked, *warnings, took=took)
+        rest = encode({**told, **(more or {})})
         yield b"],%b\n" % rest[1:].encode()
 
     async def agent(self, request: Request) -> Response:

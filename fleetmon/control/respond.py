@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
@@ -42,7 +42,7 @@ class Streamed(Response):
         connection = scope.get("state", {}).get("fleetmon.connection")
         if self._endless and connection is not None:
             connection.answer_patience = _LONG
-        work = asyncio.ensure_future(self._send(scope, send))
+        work = asyncio.ensure_future(self._send(scope, send, connection))
         gone = asyncio.ensure_future(_left(receive))
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -54,12 +54,16 @@ class Streamed(Response):
             with contextlib.suppress(asyncio.CancelledError):
                 await gone
 
-    async def _send(self, scope: Scope, send: Send) -> None:
+    async def _send(self, scope: Scope, send: Send, connection: Any) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
         if scope["method"] != "HEAD":
             async with aclosing(self._pieces) as pieces:
                 async for piece in pieces:
+                    # what is written to a lost connection before the loop turns again makes
+                    # asyncio complain in the host's log
+                    if connection is not None and connection.transport.is_closing():
+                        return
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
         else:
             await self._pieces.aclose()

@@ -86,9 +86,13 @@ class Reader:
                 look = hub.look(_FRESH / self._rate) if not over else None
                 while look is not None and not look.done():
                     await hub.stirred(look)
-                    if not self._complete:
+                    # a reader can take in what was found while the look goes on
+                    if hub.waiting(self._cursor) >= CHUNK:
+                        removed = hub.gone_after(self._cursor) if self._complete else []
                         while hub.waiting(self._cursor) >= CHUNK:
-                            yield self._rows(whole=True)
+                            rows, self._cursor, _ = hub.rows_after(self._cursor)
+                            yield self._rows_frame(rows, removed, more=True)
+                            removed = []
                 async for piece in self._turn():
                     yield piece
                 if over or self._ended():
@@ -126,10 +130,6 @@ class Reader:
             yield piece
         if self._beat_due():
             yield self._frame(self._heartbeat())
-
-    def _rows(self, *, whole: bool) -> bytes:
-        rows, self._cursor, _ = self._hub.rows_after(self._cursor)
-        return self._rows_frame(rows, [], more=whole)
 
     def _rows_frame(self, rows: list[bytes], removed: list[str], *, more: bool) -> bytes:
         head = (

@@ -20,7 +20,7 @@ from fleetmon.rows import row_of
 from fleetmon.runtime import judge
 from fleetmon.runtime.machine import Machine
 from fleetmon.runtime.work import Work
-from fleetmon.snapshot import AgentSnapshot, Condition, LapseRecord, TaskSnapshot
+from fleetmon.snapshot import AgentSnapshot, Condition, LapseRecord, Standing, TaskSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -277,6 +277,11 @@ class AgentCore:
             self.mode,
             self.spec,
         )
+
+    def standing(self) -> Standing:
+        """Return how this agent is in four words, from any thread."""
+        numbers = self.numbers
+        return Standing(self.mode, numbers.lifecycle, numbers.health, bool(self.conditions))
 
     def exemplar(self) -> Exemplar | None:
         """Return a sampled task that is in flight: the trace to look at when the agent fails.

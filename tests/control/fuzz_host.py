@@ -16,6 +16,8 @@ from fleetmon.settings import AlertWebhook, Control
 TOKEN = "control-token"
 WEBHOOK = "recovery-token"
 NAMES = ("APEX", "CIPHER", "SENTRY", "TENSOR")
+KEEPER = "KEEPER"  # is left in peace, and so takes dead letters
+LETTERS = 20
 
 
 class Echo:
@@ -37,7 +39,7 @@ async def work(fleet):
 
 async def letters(fleet):
     # what is in flight when their agent falls cannot be run again unasked
-    spec = AgentSpec(in_flight="dead_letter", capacity=8, max_consecutive_failures=1)
+    spec = AgentSpec(in_flight="dead_letter", capacity=LETTERS + 1, max_consecutive_failures=1)
     first = True
 
     async def handle(payload):
@@ -49,7 +51,7 @@ async def letters(fleet):
             await asyncio.Event().wait()
 
     agent = await fleet.add("LETTERS", lambda: handle, spec=spec)
-    held = [await agent.submit("hold", n) for n in range(5)]
+    held = [await agent.submit("hold", n) for n in range(LETTERS)]
     while len(agent.snapshot().tasks) < len(held):
         await asyncio.sleep(0)
     held.append(await agent.submit("fall", "fall"))
@@ -64,7 +66,7 @@ async def main():
         webhook=AlertWebhook(enabled=True, token=WEBHOOK, per_agent=10_000),
     )
     async with Supervisor(SupervisorSettings(name="fuzzed", control=control)) as fleet:
-        for name in NAMES:
+        for name in (*NAMES, KEEPER):
             await fleet.add(name, Echo)
         fleet.attach("HOSTS")
         await letters(fleet)

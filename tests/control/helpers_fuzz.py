@@ -59,7 +59,7 @@ def target(directory):
         yield found
         assert host.poll() is None
         now = found.client().snapshot()
-        assert (now["phase"], len(now["agents"])) == ("running", 6)
+        assert (now["phase"], len(now["agents"])) == ("running", 7)
         host.stdin.close()
         assert host.wait(20) == 0
     finally:
@@ -68,7 +68,7 @@ def target(directory):
         host.stdout.close()
         host.stdin.close()
         complaint = said.read_text(encoding="utf-8", errors="replace")
-    assert complaint == ""
+    assert not complaint, complaint
 
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}

@@ -12,6 +12,7 @@ from helpers_control import Echo
 from fleetmon import Supervisor, SupervisorSettings
 from fleetmon.control import registry
 from fleetmon.control.client import Client, find
+from fleetmon.control.respond import Streamed
 from fleetmon.control.server import ControlServer
 from fleetmon.settings import Control
 
@@ -86,3 +87,30 @@ async def test_a_request_of_one_byte_at_a_time_is_cut_off(place):
     server.close()
     assert registry.entries() == ()
     server.close()
+
+
+@pytest.mark.anyio
+async def test_nothing_more_is_written_once_the_connection_is_gone():
+    sent, made = [], []
+
+    async def pieces():
+        for number in range(20):
+            made.append(number)
+            yield b"%d" % number
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive():
+        await asyncio.Event().wait()
+
+    class Connection:
+        def __init__(self):
+            self.transport = self
+
+        def is_closing(self):
+            return len(sent) >= 3
+
+    scope = {"method": "GET", "state": {"fleetmon.connection": Connection()}}
+    await Streamed(pieces(), "application/json")(scope, receive, send)
+    assert (len(sent), made) == (3, [0, 1, 2])

@@ -39,7 +39,7 @@ ALERT = {
 BASES = [
     ("GET", "/v1/hello", b""),
     ("GET", "/v1/snapshot", b""),
-    ("GET", "/v1/snapshot?view=summary", b""),
+    ("GET", "/v1/snapshot?view=brief", b""),
     ("GET", "/v1/agents/APEX", b""),
     ("GET", "/v1/agents/%41PEX?x=%00", b""),
     ("GET", "/v1/events?since=3&follow=0&agent=APEX&kind=command", b""),

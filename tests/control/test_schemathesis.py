@@ -9,7 +9,7 @@ import json
 from collections import Counter
 
 import pytest
-from fuzz_host import NAMES
+from fuzz_host import KEEPER, NAMES
 from helpers_fuzz import ALERTS, FUZZ, GROWTH, HEADERS, report
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -50,7 +50,8 @@ def made_real(case, name, command, letter, key):
             body |= {"agent_id": name, "command": command, "key": str(key), "epoch": None,
                      "generation": None, "desired": None, "hold": 0.0}  # fmt: skip
         elif "task_id" in body:
-            body |= {"task_id": letter, "key": str(key), "epoch": None, "hold": 0.0}
+            body |= {"task_id": letter, "agent_id": KEEPER, "key": str(key), "epoch": None,
+                     "hold": 0.0}  # fmt: skip
         for alert in body.get("alerts") or ():
             if isinstance(alert, dict):
                 alert["labels"] = {"agent_id": name, "fleetmon_command": command}
