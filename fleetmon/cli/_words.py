@@ -193,4 +193,4 @@ def event(told: Mapping[str, Any], *, who: bool = True) -> str:
 def _short(value: Any) -> str:
     import json
 
-    return json.dumps(value)
+    return json.dumps(round(value, 3) if isinstance(value, float) else value)

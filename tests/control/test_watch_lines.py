@@ -92,10 +92,10 @@ def test_events_losses_and_the_end_are_lines(screen):
     screen(HELLO, rows(row("A")), FLEET)
     event = {"type": "event", "seq": 9, "at": 1e9, "kind": "lapsed", "agent_id": "A",
              "generation": 1, "task_id": 0,
-             "data": {"reason": "x\x1b[J", "stack": ""}}  # fmt: skip
+             "data": {"reason": "x\x1b[J", "stack": "", "after": 0.31824710999}}  # fmt: skip
     lost, told = screen({"type": "events", "lost": 4, "events": [event]})
     assert lost == "... 4 events were not kept for this reader"
-    assert "lapsed             A            reason=x?[J" in told
+    assert "lapsed             A            reason=x?[J after=0.318" in told
     assert "stack" not in told
     assert screen({"type": "end", "reason": "stopped"}) == ["-- the fleet has ended: stopped"]
 
