@@ -93,6 +93,7 @@ class Scene:
         self.receivers = Receivers()
         self.targets: dict[str, list[str]] = {}
         self.jaeger: Jaeger | None = None
+        self.collector: Collector | None = None
         self.began = 0.0
         self._all = ExitStack()
         self._all.callback(self.receivers.close)
@@ -181,11 +182,11 @@ class Scene:
             return {}
         nowhere = f"127.0.0.1:{free_port()}"
         store = programs.jaeger()
-        jaeger = None
+        jaeger: Jaeger | None = None
         if isinstance(store, programs.Tool):
             jaeger = self._all.enter_context(Jaeger(store, self.directory / "jaeger"))
         self.jaeger = jaeger
-        collector = self._all.enter_context(
+        self.collector = collector = self._all.enter_context(
             Collector(tool, self.directory / "collector", jaeger.otlp if jaeger else nowhere)
         )
         self.targets["stack"] = [collector.telemetry, collector.prometheus]
