@@ -13,6 +13,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from fleetmon.control.encoding import tick_of
+from fleetmon.control.protocol import TICKS
 from fleetmon.rows import COLUMNS, AgentRow
 
 if TYPE_CHECKING:
@@ -44,13 +46,14 @@ def row(at: int, turn: int) -> AgentRow:
     )  # fmt: skip
 
 
-def frames(agents: int, turn: int, *, seq: int) -> Iterator[dict[str, Any]]:
-    """Yield the frames in which every row is new."""
+def frames(agents: int, turn: int, *, seq: int, ticks: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield the frames in which every row is new, or told as ticks."""
     for first in range(0, agents, CHUNK):
         last = min(agents, first + CHUNK)
-        rows = [list(row(at, turn)) for at in range(first, last)]
-        yield {"type": "rows", "seq": seq + last, "more": last < agents, "removed": [],
-               "rows": rows}  # fmt: skip
+        rows = [row(at, turn) for at in range(first, last)]
+        frame = {"type": "rows", "seq": seq + last, "more": last < agents, "removed": [],
+                 "rows": [] if ticks else list(map(list, rows))}  # fmt: skip
+        yield frame | {"ticks": list(map(tick_of, rows))} if ticks else frame
 
 
 def hello(clock: float) -> dict[str, Any]:
@@ -58,7 +61,7 @@ def hello(clock: float) -> dict[str, Any]:
     return {
         "type": "hello", "protocol": 1, "schema": 1, "name": "wire", "epoch": "e", "version": "0",
         "pid": 1, "capabilities": [], "columns": list(COLUMNS), "resumed": False,
-        "clock": round(clock, 3), "at": time.time(), "rate": 1.0,
+        "ticks": list(TICKS), "clock": round(clock, 3), "at": time.time(), "rate": 1.0,
     }  # fmt: skip
 
 
@@ -82,7 +85,12 @@ def encoded(frame: dict[str, Any]) -> bytes:
 
 
 async def _wire(agents: int, rate: float, path: str) -> None:
-    turns = [b"".join(map(encoded, frames(agents, turn, seq=turn * agents))) for turn in range(4)]
+    first = b"".join(map(encoded, frames(agents, 0, seq=0)))
+    # only what moves has changed, so this is what a fleet would send
+    turns = [
+        b"".join(map(encoded, frames(agents, turn, seq=turn * agents, ticks=True)))
+        for turn in range(4)
+    ]
     began = time.monotonic()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -93,7 +101,7 @@ async def _wire(agents: int, rate: float, path: str) -> None:
         try:
             while True:
                 if turn == 0 or rate:
-                    writer.write(turns[turn % len(turns)])
+                    writer.write(turns[turn % len(turns)] if turn else first)
                 turn += 1
                 writer.write(encoded(beat(time.monotonic() - began)))
                 await writer.drain()

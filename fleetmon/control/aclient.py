@@ -149,13 +149,18 @@ class AsyncClient:
         epoch: str | None = None,
         events: int | None = None,
         rate: float | None = None,
+        ticks: bool = False,
     ) -> AsyncGenerator[Frame, None]:
         """Yield the frames of one connection; see :meth:`Client.stream`.
+
+        With ``ticks``, rows in which only what moves all the time has changed come as those
+        values alone; a :class:`~fleetmon.control.mirror.Mirror` does not understand them.
 
         Between two frames it waits as long as it takes: there is one a second while all is well.
         """
         lines = wire.Lines(wire.quickest())
-        pieces = self._pieces("GET", stream_target(since, epoch, events, rate), None, None)
+        target = stream_target(since, epoch, events, rate, ticks=ticks)
+        pieces = self._pieces("GET", target, None, None)
         async with contextlib.aclosing(pieces):
             async for piece in pieces:
                 for line in lines.feed(piece):
@@ -238,6 +243,7 @@ async def follow(
     *,
     events: bool = True,
     rate: float | None = None,
+    ticks: bool = False,
 ) -> AsyncGenerator[Frame | LinkFrame, None]:
     """Stay with a fleet for ever: yields its frames, already applied, and how the connection is.
 
@@ -250,6 +256,7 @@ async def follow(
         mirror: takes the frames, at ``time.monotonic()``.
         events: whether events are wanted, those that are kept included.
         rate: turns a second; see :meth:`Client.stream`.
+        ticks: see :meth:`AsyncClient.stream`.
     """
     link = _Link()
     yield link.told("connecting", "")
@@ -262,6 +269,7 @@ async def follow(
                 epoch=mirror.epoch,
                 events=mirror.event_seq if events else -1,
                 rate=rate,
+                ticks=ticks,
             )
             async with contextlib.aclosing(_heeded(frames, link)) as heeded:
                 async for frame in heeded:

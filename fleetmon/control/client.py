@@ -371,9 +371,16 @@ def agent_target(name: str) -> str:
 
 
 def stream_target(
-    since: int | None, epoch: str | None, events: int | None, rate: float | None
+    since: int | None,
+    epoch: str | None,
+    events: int | None,
+    rate: float | None,
+    *,
+    ticks: bool = False,
 ) -> str:
     """Return the target of a stream; see :meth:`Client.stream`."""
     told = "none" if events is not None and events < 0 else events
     query = [("since", since), ("epoch", epoch), ("events", told), ("rate", rate)]
+    if ticks:
+        query.append(("ticks", 1))
     return address.target("/v1/stream", query)

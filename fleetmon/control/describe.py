@@ -49,6 +49,8 @@ _READS: tuple[tuple[str, str, Any, str, dict[str, Any]], ...] = (
          "events": {"anyOf": [_SEQ, {"const": "none"}],
                     "description": "Events after this one; left out: from now on."},
          "rate": {"type": "number", "exclusiveMinimum": 0, "description": "Turns a second."},
+         "ticks": {"enum": ["0", "1"], "description":
+                   "1: of rows in which nothing else has changed, only what moves all the time."},
      }),
     ("/v1/events", "What happened, and with follow=1 what happens, one JSON object a line.",
      protocol.EventShape | protocol.FrameShape, "application/x-ndjson", {

@@ -12,22 +12,17 @@ which the agents live needs the same interpreter.
 from __future__ import annotations
 
 import asyncio
-import json
-import json.encoder
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fleetmon.control.encoding import encode_row, rest_of, tick_of
+from fleetmon.control.picture import blocked_after, warning_shape
 from fleetmon.control.recent import Recent
-from fleetmon.events import EventKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from fleetmon.agent import Agent
     from fleetmon.control.protocol import BlockedShape, FleetFrame, WarningShape
-    from fleetmon.events import Event
     from fleetmon.rows import AgentRow
-    from fleetmon.snapshot import FleetWarning
     from fleetmon.supervisor import Supervisor
 
 SLICE = 0.002
@@ -50,41 +45,6 @@ _KEPT = 60.0  # seconds for which rows are kept when nobody is attached
 _TOMBSTONES = 10_000
 
 
-def _quick_encoder() -> Callable[[Any], str]:
-    plain = json.JSONEncoder(separators=(",", ":"))
-    make = getattr(json.encoder, "c_make_encoder", None)
-    if make is None:
-        return plain.encode
-    # JSONEncoder.encode() makes this anew with every call, which takes as long as a small row
-    made = make(
-        {}, plain.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, True
-    )
-    return lambda value: "".join(made(value, 0))
-
-
-encode = _quick_encoder()
-"""Return a value as JSON text without blanks."""
-
-
-def _row_encoder() -> Callable[[AgentRow], bytes]:
-    try:
-        from orjson import dumps
-    except ImportError:
-        return lambda row: encode(row).encode()
-
-    def quickest(row: AgentRow) -> bytes:
-        try:
-            # what it gives keeps the room in which it was made, some 8 KiB for 200 bytes
-            return bytes(memoryview(dumps(tuple(row))))
-        except TypeError:  # a number or a text that it does not take
-            return encode(row).encode()
-
-    return quickest
-
-
-_encode_row = _row_encoder()
-
-
 async def give_way() -> None:
     """Let the agents' own thread have the interpreter, then this loop's other callbacks a turn."""
     # an event loop's timers are a millisecond apart, six times as long as is needed
@@ -93,17 +53,31 @@ async def give_way() -> None:
 
 
 class _Row:
-    __slots__ = ("agent", "ask", "at", "health", "moves", "revision", "seq", "text")
+    __slots__ = (
+        "agent", "ask", "at", "facts", "health", "moves", "rest", "revision", "seq", "text", "tick",
+    )  # fmt: skip
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
         self.ask = agent.revision
         self.revision: tuple[Any, ...] = ()
-        self.text = b""
+        self.facts: AgentRow | None = None
+        self.text = b""  # of all facts, and of those that a tick tells; made when first wanted
+        self.tick = b""
         self.seq = 0
+        self.rest = 0  # number of the latest change in what no tick tells
         self.at = 0.0
         self.moves = False
         self.health: int | None = None  # None: declared only
+
+
+class Newer(NamedTuple):
+    """What a reader is owed, encoded: rows, ticks, the cursor that goes with them, more to come."""
+
+    rows: list[bytes]
+    ticks: list[bytes]
+    cursor: int
+    more: bool
 
 
 class Hub:
@@ -140,6 +114,7 @@ class Hub:
         self._rest_until = 0.0
         self._stir: asyncio.Future[None] | None = None
         self._attached = 0
+        self._ticking = 0
         self._forget: asyncio.TimerHandle | None = None
         self._seen = 0  # events
         self._warned = -1e9
@@ -148,18 +123,20 @@ class Hub:
 
     # -- who is there ----------------------------------------------------------------------------
 
-    def attach(self) -> None:
-        """Count a reader."""
+    def attach(self, *, ticks: bool = False) -> None:
+        """Count a reader, and whether it takes ticks."""
         self._attached += 1
+        self._ticking += ticks
         if self._attached == 1:
             self.fleet.observe(self.recent)
         if self._forget is not None:
             self._forget.cancel()
             self._forget = None
 
-    def detach(self) -> None:
+    def detach(self, *, ticks: bool = False) -> None:
         """Count a reader out; rows are forgotten a while after the last one."""
         self._attached -= 1
+        self._ticking -= ticks
         if not self._attached:
             self.fleet.unobserve(self.recent)
         if not self._attached and not self.over.is_set():
@@ -256,11 +233,11 @@ class Hub:
         facts = row.agent.row(now)
         row.at = now
         row.moves = bool(facts.in_flight or facts.utilization or facts.streak)
-        text = _encode_row(facts)
-        self.encoded += 1
-        if text == row.text:
+        before = row.facts
+        if facts == before:
             return False
-        row.text = text
+        row.facts = facts
+        row.text = row.tick = b""
         health = None if facts.mode == "declared" else facts.health
         if health != row.health:
             self._count(row.health, -1)
@@ -268,12 +245,31 @@ class Hub:
             row.health = health
         self.seq += 1
         row.seq = self.seq
+        if before is None or rest_of(facts) != rest_of(before):
+            row.rest = self.seq
+        # made here, where there are pauses in between, and not when a reader takes many at once
+        ticked = self._ticking and row.rest != row.seq
+        if ticked:
+            self._tick(row)
+        if not ticked or self._attached > self._ticking:
+            self._text(row)
         agent_id = facts.agent_id
         self._rows.pop(agent_id, None)
         self._rows[agent_id] = row
         if self._gone:
             self._gone.pop(agent_id, None)
         return True
+
+    def _text(self, row: _Row) -> bytes:
+        if not row.text and row.facts is not None:
+            row.text = encode_row(row.facts)
+            self.encoded += 1
+        return row.text
+
+    def _tick(self, row: _Row) -> bytes:
+        if not row.tick and row.facts is not None:
+            row.tick = encode_row(tick_of(row.facts))
+        return row.tick
 
     def _count(self, health: int | None, by: int) -> None:
         if health is not None:
@@ -301,11 +297,13 @@ class Hub:
             count += 1
         return count
 
-    def rows_after(self, cursor: int) -> tuple[list[bytes], int, bool]:
+    def rows_after(self, cursor: int, known: int = -1) -> Newer:
         """Return the oldest rows newer than ``cursor``, a chunk at most.
 
-        Returns:
-            The encoded rows, the cursor that goes with them, and whether more are left.
+        Args:
+            cursor: what the reader has.
+            known: up to where it had every row, if it takes ticks; of rows in which nothing else
+                has changed since it gets those.
         """
         newer: list[_Row] = []
         for row in reversed(self._rows.values()):
@@ -313,12 +311,20 @@ class Hub:
                 break
             newer.append(row)
         newer.reverse()
+        rows: list[bytes] = []
+        ticks: list[bytes] = []
         size = 0
         for at, row in enumerate(newer):
             if at == CHUNK or size > CHUNK_BYTES:
-                return [r.text for r in newer[:at]], newer[at - 1].seq, True
-            size += len(row.text)
-        return [row.text for row in newer], self.seq, False
+                return Newer(rows, ticks, newer[at - 1].seq, more=True)
+            if row.rest <= known:
+                text = row.tick or self._tick(row)
+                ticks.append(text)
+            else:
+                text = row.text or self._text(row)
+                rows.append(text)
+            size += len(text)
+        return Newer(rows, ticks, self.seq, more=False)
 
     def gone_after(self, cursor: int) -> list[str]:
         """Return the agents that went after ``cursor``."""
@@ -368,36 +374,3 @@ class Hub:
             return
         self._warned = now
         self._warnings, self._summaries = self.warnings()
-
-
-def blocked_after(
-    before: BlockedShape | None, events: Sequence[Event], now: float
-) -> BlockedShape | None:
-    """Return who holds an event loop up after ``events``, oldest first; ``now`` is the clock."""
-    for event in reversed(events):
-        if event.kind == EventKind.LOOP_FREED:
-            return None
-        if event.kind == EventKind.LOOP_BLOCKED:
-            data = event.data
-            since = event.monotonic - data.get("seconds", 0.0)
-            return {
-                "agent_id": event.agent_id,
-                "task_type": str(data.get("task_type", "")),
-                "seconds": round(max(0.0, now - since), 3),
-                "since": round(since, 3),
-                "file": str(data.get("file", "")),
-                "line": int(data.get("line", 0)),
-                "function": str(data.get("function", "")),
-            }
-    return before
-
-
-def warning_shape(warning: FleetWarning) -> WarningShape:
-    """Return one warning."""
-    return {
-        "rule": warning.rule,
-        "agent_id": warning.agent_id,
-        "since": round(warning.since, 3),
-        "severity": warning.severity,
-        "text": warning.text,
-    }

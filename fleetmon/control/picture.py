@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
     from fleetmon.events import Event
     from fleetmon.results import CommandResult
-    from fleetmon.snapshot import AgentSnapshot, DeadLetter, FleetSnapshot
+    from fleetmon.snapshot import AgentSnapshot, DeadLetter, FleetSnapshot, FleetWarning
 
 _LONGEST = 2000  # characters of a dead letter's payload
 
@@ -219,3 +219,36 @@ def plain(value: Any) -> Any:
         return str(value)
     except Exception:  # noqa: BLE001 - the host's own object; a stream must not end for it
         return f"<{type(value).__name__}>"
+
+
+def blocked_after(
+    before: BlockedShape | None, events: Sequence[Event], now: float
+) -> BlockedShape | None:
+    """Return who holds an event loop up after ``events``, oldest first; ``now`` is the clock."""
+    for event in reversed(events):
+        if event.kind == EventKind.LOOP_FREED:
+            return None
+        if event.kind == EventKind.LOOP_BLOCKED:
+            data = event.data
+            since = event.monotonic - data.get("seconds", 0.0)
+            return {
+                "agent_id": event.agent_id,
+                "task_type": str(data.get("task_type", "")),
+                "seconds": round(max(0.0, now - since), 3),
+                "since": round(since, 3),
+                "file": str(data.get("file", "")),
+                "line": int(data.get("line", 0)),
+                "function": str(data.get("function", "")),
+            }
+    return before
+
+
+def warning_shape(warning: FleetWarning) -> WarningShape:
+    """Return one warning."""
+    return {
+        "rule": warning.rule,
+        "agent_id": warning.agent_id,
+        "since": round(warning.since, 3),
+        "severity": warning.severity,
+        "text": warning.text,
+    }

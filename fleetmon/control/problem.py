@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
-from fleetmon.control.hub import encode
+from fleetmon.control.encoding import encode
 from fleetmon.control.protocol import PROTOCOL, SCHEMA
 
 if TYPE_CHECKING:

@@ -263,10 +263,12 @@ class HelloFrame(HelloShape):
 
     ``resumed``: the rows go on where ``since`` said; otherwise the whole fleet follows. ``clock``
     is the supervisor's, to which all times in rows belong, at the moment ``at``; ``rate`` in Hz.
+    ``ticks`` names what a tick tells, for who asked for them.
     """
 
     type: Literal["hello"]
     columns: list[str]
+    ticks: NotRequired[list[str]]
     resumed: bool
     rate: float
 
@@ -276,7 +278,9 @@ class RowsFrame(TypedDict):
 
     ``seq`` is what to resume from once the frame is applied. After a ``hello`` that is not
     ``resumed``, frames with ``more`` and the one after them are the whole fleet: agents that are
-    not among them are gone. ``removed`` names agents that went later.
+    not among them are gone. ``removed`` names agents that went later. ``ticks`` come to who asked
+    for them: the agent's id and the values that hello names, of agents of which nothing else has
+    changed and whose row came before.
     """
 
     type: Literal["rows"]
@@ -284,6 +288,14 @@ class RowsFrame(TypedDict):
     more: bool
     removed: list[str]
     rows: list[list[Any]]
+    ticks: NotRequired[list[list[Any]]]
+
+
+TICKS = (
+    "in_flight", "queued", "utilization", "task", "task_id", "task_since", "assigned", "succeeded",
+    "p50", "p95",
+)  # fmt: skip
+"""Columns that move whenever an agent works: a quarter of its row."""
 
 
 class FleetFrame(TypedDict):

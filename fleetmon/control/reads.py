@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from fleetmon._version import __version__
 from fleetmon.control import picture
-from fleetmon.control.hub import CHUNK_BYTES, SLICE, Hub, blocked_after, encode, give_way
+from fleetmon.control.encoding import encode
+from fleetmon.control.hub import CHUNK_BYTES, SLICE, Hub, give_way
 from fleetmon.control.problem import ProblemError, answer, number
 from fleetmon.control.protocol import CAPABILITIES, PROTOCOL, SCHEMA
 from fleetmon.control.respond import Streamed
@@ -257,6 +258,7 @@ class Reads:
             epoch=query.get("epoch"),
             events=events,
             rate=rate,
+            ticks=query.get("ticks") == "1",
             framed=as_server_sent if server_sent else as_lines,
         )
         kind = "text/event-stream" if server_sent else "application/x-ndjson"
@@ -298,7 +300,9 @@ def hello(fleet: Supervisor) -> HelloShape:
 def blocked_lately(fleet: Supervisor) -> Any:
     """Return who holds an event loop up right now, if anybody does."""
     now = fleet.snapshot(agents=False)
-    return blocked_after(None, fleet.recent_events(max(0, now.seq - LOOK_BACK)), now.monotonic)
+    return picture.blocked_after(
+        None, fleet.recent_events(max(0, now.seq - LOOK_BACK)), now.monotonic
+    )
 
 
 async def _joined(agents: Any, encoded: Callable[[Any], bytes]) -> AsyncGenerator[bytes, None]:

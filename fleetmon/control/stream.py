@@ -11,7 +11,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from fleetmon.control import picture
-from fleetmon.control.hub import CHUNK, Hub, encode
+from fleetmon.control.encoding import encode
+from fleetmon.control.hub import CHUNK, Hub, Newer
+from fleetmon.control.protocol import TICKS
 from fleetmon.rows import COLUMNS
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class Reader:
         epoch: str | None = None,
         events: int | None = -1,
         rate: float = USUAL,
+        ticks: bool = False,
         framed: Callable[[str, bytes], bytes],
     ) -> None:
         """Prepare.
@@ -51,6 +54,7 @@ class Reader:
             epoch: ... in this life of the fleet.
             events: those after this number; -1 from now on, ``None`` for none at all.
             rate: turns a second.
+            ticks: of rows in which only what moves all the time has changed, nothing else.
             framed: wraps a frame, given its type and its JSON.
         """
         self._hub = hub
@@ -63,6 +67,8 @@ class Reader:
         self._cursor = since if self._complete and since is not None else 0
         self._resumed = self._complete
         self._first = hub.seq
+        self._ticks = ticks
+        self._known = -1  # up to where every row was sent; until then all are sent in full
         if events is None:
             self._event: int | None = None
         elif events < 0:
@@ -76,7 +82,7 @@ class Reader:
     async def frames(self) -> AsyncGenerator[bytes, None]:
         """Yield pieces of the stream, each of one or more whole frames, until the fleet ends."""
         hub = self._hub
-        hub.attach()
+        hub.attach(ticks=self._ticks)
         try:
             yield self._frame(self._hello())
             self._beat = time.monotonic() + _HEARTBEAT
@@ -90,8 +96,7 @@ class Reader:
                     if hub.waiting(self._cursor) >= CHUNK:
                         removed = hub.gone_after(self._cursor) if self._complete else []
                         while hub.waiting(self._cursor) >= CHUNK:
-                            rows, self._cursor, _ = hub.rows_after(self._cursor)
-                            yield self._rows_frame(rows, removed, more=True)
+                            yield self._rows_frame(self._newer(), removed, more=True)
                             removed = []
                 async for piece in self._turn():
                     yield piece
@@ -104,24 +109,26 @@ class Reader:
                         yield self._frame(self._heartbeat())
                     await self._rest(min(left, self._beat - time.monotonic()))
         finally:
-            hub.detach()
+            hub.detach(ticks=self._ticks)
 
     async def _turn(self) -> AsyncGenerator[bytes, None]:
         hub = self._hub
         if not self._complete and hub.looks:
             more = True
             while more:
-                rows, self._cursor, more = hub.rows_after(self._cursor)
+                newer = self._newer()
+                more = newer.more
                 self._complete = not more
                 # those that went after a frame with them was sent
                 removed = [] if more else hub.gone_after(self._first)
-                yield self._rows_frame(rows, removed, more=more)
+                yield self._rows_frame(newer, removed, more=more)
         elif self._complete:
             removed = hub.gone_after(self._cursor)
             more = hub.seq > self._cursor
             while more:
-                rows, self._cursor, more = hub.rows_after(self._cursor)
-                yield self._rows_frame(rows, removed, more=more)
+                newer = self._newer()
+                more = newer.more
+                yield self._rows_frame(newer, removed, more=more)
                 removed = []
         if hub.fleet_frame is not self._fleet and hub.fleet_frame is not None:
             self._fleet = hub.fleet_frame
@@ -131,12 +138,22 @@ class Reader:
         if self._beat_due():
             yield self._frame(self._heartbeat())
 
-    def _rows_frame(self, rows: list[bytes], removed: list[str], *, more: bool) -> bytes:
+    def _newer(self) -> Newer:
+        newer = self._hub.rows_after(self._cursor, self._known)
+        self._cursor = newer.cursor
+        if self._ticks and self._complete and not newer.more:
+            self._known = self._cursor
+        return newer
+
+    def _rows_frame(self, newer: Newer, removed: list[str], *, more: bool) -> bytes:
         head = (
             f'{{"type":"rows","seq":{self._cursor},"more":{"true" if more else "false"},'
             f'"removed":{encode(removed)},"rows":['
         )
-        return self._framed("rows", b"".join((head.encode(), b",".join(rows), b"]}")))
+        parts = [head.encode(), b",".join(newer.rows), b"]"]
+        if newer.ticks:
+            parts += [b',"ticks":[', b",".join(newer.ticks), b"]"]
+        return self._framed("rows", b"".join((*parts, b"}")))
 
     async def _events(self) -> AsyncGenerator[bytes, None]:
         if self._event is None:
@@ -151,13 +168,16 @@ class Reader:
             await asyncio.sleep(0)
 
     def _hello(self) -> HelloFrame:
-        return {
-            **self._who,
+        told: HelloFrame = {
+            **self._who,  # type: ignore[typeddict-item] # "ticks" may be missing
             "type": "hello",
             "columns": list(COLUMNS),
             "resumed": self._resumed,
             "rate": self._rate,
         }
+        if self._ticks:
+            told["ticks"] = list(TICKS)
+        return told
 
     def _heartbeat(self) -> dict[str, Any]:
         now = self._hub.fleet.snapshot(agents=False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import random
 import socket
 
 import pytest
@@ -154,6 +156,62 @@ async def test_readers_share_what_is_encoded(hall):
         await until(lambda: first.complete)
         await also(lambda: second.complete)
         assert hub.encoded == 3
+
+
+class Ticked:
+    """A copy of a fleet made from whole rows and from ticks, over several connections."""
+
+    def __init__(self):
+        self.rows, self.seq, self.ticks, self.told = {}, None, 0, []
+
+    def apply(self, frame):
+        if frame["type"] == "hello":
+            self.told = [COLUMNS.index(name) for name in frame["ticks"]]
+            self.fresh = None if frame["resumed"] else set()
+        elif frame["type"] == "rows":
+            for row in frame["rows"]:
+                self.rows[row[0]] = row
+            for agent_id, *values in frame.get("ticks", ()):
+                self.ticks += 1
+                for at, value in zip(self.told, values, strict=True):
+                    self.rows[agent_id][at] = value
+            for agent_id in frame["removed"]:
+                self.rows.pop(agent_id, None)
+            self.seq = frame["seq"]
+
+    def shows(self, fleet):
+        wanted = {a.agent_id: json.loads(json.dumps(a.row())) for a in fleet.agents}
+        still = COLUMNS.index("utilization")  # moves by itself
+        blank = lambda rows: {k: [*r[:still], *r[still + 1 :]] for k, r in rows.items()}  # noqa: E731
+        return blank(self.rows) == blank(wanted)
+
+
+async def test_ticks_and_the_rows_before_them_say_what_whole_rows_would(hall):
+    client = AsyncClient.of(Client(find().socket))
+    copy = Ticked()
+    chance = random.Random(11)
+    for turn in range(6):
+        epoch = hall.snapshot(agents=False).epoch
+        frames = client.stream(copy.seq, epoch=epoch, rate=10, ticks=True)
+        async with asyncio.timeout(20), contextlib.aclosing(frames):
+            for _ in range(chance.randrange(8, 30)):
+                agent = chance.choice([a for a in hall.agents if a.agent_id != "LATE"])
+                if chance.random() < 0.2:
+                    await agent.pause()
+                    await agent.resume()
+                else:
+                    await agent.run("echo", 1)
+                copy.apply(await anext(frames))
+            if turn == 3:
+                await hall.remove("CIPHER")
+                hall.attach("LATE")
+            while chance.random() < 0.7 or not copy.rows:  # left in the middle of something
+                copy.apply(await anext(frames))
+    frames = client.stream(copy.seq, epoch=epoch, rate=10, ticks=True)
+    async with asyncio.timeout(20), contextlib.aclosing(frames):
+        while not copy.shows(hall):
+            copy.apply(await anext(frames))
+    assert copy.ticks
 
 
 async def test_a_reader_that_stops_is_owed_nothing_and_right_at_once_when_it_goes_on(hall):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fleetmon import Supervisor
+from fleetmon.control.protocol import TICKS
 from fleetmon.rows import COLUMNS, row_of
 from fleetmon_tui.state import store as places
 from fleetmon_tui.state.columns import BY_NAME, layout
@@ -386,15 +387,39 @@ def test_frames_of_an_unknown_type_change_nothing():
 
 
 def test_histories_hold_use_and_ended_tasks_by_place():
-    history = History(3)
+    history, store = History(3), Store()
     for n in range(5):
-        history.sample([row("A", utilization=n / 4, assigned=n * 3), None])
+        store.apply([row("A", utilization=n / 4, assigned=n * 3)], more=False)
+        history.sample(store)
     assert history.use(0) == [50, 75, 100]
     assert history.ended(0) == [3, 3, 3]
-    history.sample([row("A", utilization=1.0, assigned=12), None, row("B", assigned=500)])
-    assert history.ended(2) == [0]  # what it did before it was seen is not this second's work
-    history.sample([], same=True)
-    assert (history.use(2), history.ended(0)) == ([0, 0], [3, 0, 0])
+    store.apply([row("A", utilization=1.0, assigned=12), row("B", assigned=500)], more=False)
+    history.sample(store)
+    assert history.ended(1) == [0]  # what it did before it was seen is not this second's work
+    history.sample(store, same=True)
+    assert (history.use(1), history.ended(0)) == ([0, 0], [3, 0, 0])
+    store.apply([row("C", assigned=900)], ["B"], more=False)
+    store.apply([row("D", assigned=901)], more=False)  # where B was
+    history.sample(store)
+    assert history.ended(store.places["D"])[-1] == 0
+
+
+def test_ticks_change_what_they_tell_and_nothing_else():
+    store = Store()
+    store.begin(COLUMNS, TICKS, resumed=False)
+    before = [row("A", field="art", p50=1.0), row("B"), row("C")]
+    store.apply([list(r) for r in before], more=False)
+    store.settled()
+    tick = ["A", 1, 2, 0.5, "read", 7, 99.5, 10, 7, 0.25, 0.5]
+    store.tick([tick, ["GONE", 0, 0, 0.0, "", 0, 0.0, 0, 0, None, None]])
+    told = dict(zip(TICKS, tick[1:], strict=True))
+    assert store.get("A") == row("A", field="art", **told)
+    assert [store.get("B"), store.get("C")] == before[1:]
+    assert (store.settled(), store.use[0], store.ended[0]) == ({0}, 0.5, 7)
+    # another version's ticks: less of it, something unknown, another order
+    store.begin(COLUMNS, ("weather", "succeeded", "queued"), resumed=True)
+    store.tick([["B", "rain", 3, 4]])
+    assert store.get("B") == row("B", succeeded=3, queued=4)
 
 
 def test_events_are_told_once_and_gaps_between_them_are_told_too():

@@ -28,6 +28,7 @@ RATE = 4.0
 
 _AT_ONCE = 8  # commands under way at a time
 _PATIENCE = 60.0  # seconds for which an answer is waited for
+_SOON = 0.3  # seconds for which the rest of a set of rows is waited for
 _WAITING = 4000  # frames that wait to be shown; beyond it the stream itself is held up
 
 
@@ -100,6 +101,7 @@ class Live:
         self._main: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
         self._limit: asyncio.Semaphore | None = None
+        self._woken = -1e9
         self.first = threading.Event()
 
     def start(self, wake: Callable[[], None]) -> None:
@@ -152,7 +154,7 @@ class Live:
         self._loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
         self._limit = asyncio.Semaphore(_AT_ONCE)
-        frames = follow(self._found, self._mirror, events=True, rate=self._rate)
+        frames = follow(self._found, self._mirror, events=True, rate=self._rate, ticks=True)
         async for frame in frames:
             told = cast("dict[str, Any]", frame)
             self._put(told)
@@ -166,11 +168,14 @@ class Live:
         return self._client
 
     def _put(self, frame: dict[str, Any]) -> None:
-        self._told.append((frame, time.monotonic(), time.time()))
+        now = time.monotonic()
+        self._told.append((frame, now, time.time()))
         # a heartbeat shows nothing that the screen's own second would not, and the rest of a set
-        # of rows follows at once
-        if frame["type"] != "heartbeat" and not frame.get("more"):
-            self._wake()
+        # of rows follows soon
+        if frame["type"] == "heartbeat" or (frame.get("more") and now - self._woken < _SOON):
+            return
+        self._woken = now
+        self._wake()
 
     def _submit(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
         loop = self._loop

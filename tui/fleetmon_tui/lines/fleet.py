@@ -12,11 +12,13 @@ from fleetmon_tui.state.store import ID
 from fleetmon_tui.state.text import fit, fit_line
 
 if TYPE_CHECKING:
-    from fleetmon_tui.state.columns import Column, Moment
+    from fleetmon_tui.state.columns import Layout, Moment
     from fleetmon_tui.state.dashboard import Dashboard
+    from fleetmon_tui.state.store import Row
     from fleetmon_tui.state.text import Line
 
-Layout = list[tuple["Column", int]]
+
+_KEPT = 500  # lines of agents; more than any screen has
 
 
 def columns(dashboard: Dashboard, width: int, skipped: int = 0) -> Layout:
@@ -59,22 +61,42 @@ def line(
     if item < 0:
         group = _group(dashboard, -item - 1, pointer)
         return fit_line(group, width, glyphs.cut), "cursor" if here else ""
-    row = dashboard.store.rows[item]
+    row = dashboard.store.at(item)
     if row is None:
         return [(" " * width, "")], ""
     marked = row[ID] in selection.marks
-    pieces: Line = [(pointer + (glyphs.mark if marked else " "), "key")]
-    cut = glyphs.cut
+    pieces = _cells(dashboard, row, item, shown, moment, width)
+    pieces[0] = (pointer + (glyphs.mark if marked else " "), "key")
+    return pieces, "cursor" if here else "marked" if marked else ""
+
+
+def _cells(  # noqa: PLR0917 - called for each line of each paint
+    dashboard: Dashboard, row: Row, place: int, shown: Layout, moment: Moment, width: int
+) -> Line:
+    """Return an agent's cells; of a row that is as it was, only those that change with time."""
+    cut = dashboard.glyphs.cut
+    known = dashboard.cells.get(place)
+    if known is not None and known[0] is shown:
+        pieces = known[1].copy()
+        for at, (column, cells) in enumerate(shown):
+            if column.passes:
+                text, role = column.cell(row, place, moment)
+                pieces[2 * at + 1] = (fit(text, cells, cut, right=column.right), role)
+        return pieces
+    pieces = [(" " * GUTTER, "")]
     left = width - GUTTER
     for column, cells in shown:
-        text, role = column.cell(row, item, moment)
+        text, role = column.cell(row, place, moment)
         pieces.append((fit(text, cells, cut, right=column.right), role))
         left -= cells + 1
         if left >= 0:  # the last column may end where the line does
             pieces.append((" ", ""))
     if left > 0:
         pieces.append((" " * left, ""))
-    return pieces, "cursor" if here else "marked" if marked else ""
+    if len(dashboard.cells) >= _KEPT:
+        dashboard.cells.clear()
+    dashboard.cells[place] = (shown, pieces.copy())
+    return pieces
 
 
 def _group(dashboard: Dashboard, at: int, pointer: str) -> Line:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleetmon_tui.state import words
@@ -71,6 +72,7 @@ class Column(NamedTuple):
         key: what to sort by; empty values come last either way.
         down: sorts from large to small unless reversed.
         moves: the order changes while agents work.
+        passes: the cell changes with time alone, while the row stays as it is.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Column(NamedTuple):
     key: Callable[[Row], Any]
     down: bool = False
     moves: bool = True
+    passes: bool = False
 
 
 def lifecycle(row: Row) -> str:
@@ -181,16 +184,17 @@ COLUMNS = (
     Column("doing", "DOING", 13, False, lambda r, _, m: doing(r, m.glyphs),
            lambda r: r[TASK] or None),
     Column("for", "FOR", 6, True, lambda r, _, m: clock_cell(r, m),
-           lambda r: r[TASK_SINCE] if r[TASK] else None),
+           lambda r: r[TASK_SINCE] if r[TASK] else None, passes=True),
     Column("queue", "QUEUE", 5, True, _queue, _by(QUEUED), down=True),
     Column("use", "USE", BAR + 5, True, _use, _by(UTILIZATION), down=True),
     Column("tasks", "TASKS", 6, True, lambda r, _, __: (count(ended(r)), ""), ended, down=True),
     Column("failures", "FAIL", 4, True, _failures, _by(FAILURES), down=True),
     Column("p95", "P95", 6, True, _seconds(P95), _by(P95), down=True),
     Column("restarts", "RST", 4, True, _number(RESTARTS), _by(RESTARTS), down=True),
-    Column("history", "LAST MINUTE", SPARK, False, _spark, _by(UTILIZATION), down=True),
+    Column("history", "LAST MINUTE", SPARK, False, _spark, _by(UTILIZATION), down=True,
+           passes=True),
     Column("p50", "P50", 6, True, _seconds(P50), _by(P50), down=True),
-    Column("retry", "RETRY", 6, True, _retry, _by(RETRY_AT)),
+    Column("retry", "RETRY", 6, True, _retry, _by(RETRY_AT), passes=True),
     Column("streak", "STREAK", 6, True, _number(STREAK), _by(STREAK), down=True),
     Column("tier", "TIER", 4, True, _words(TIER), _by(TIER), moves=False),
     Column("number", "NO", 5, True, _words(NUMBER), _by(NUMBER), moves=False),
@@ -209,8 +213,13 @@ GUTTER = 2
 _LONGEST_NAME = 24
 
 
-def layout(width: int, *, names: int = 0, skipped: int = 0) -> list[tuple[Column, int]]:
-    """Return the columns that fit, each with its width.
+Layout = tuple[tuple[Column, int], ...]
+"""Columns and their widths."""
+
+
+@lru_cache(maxsize=16)
+def layout(width: int, *, names: int = 0, skipped: int = 0) -> Layout:
+    """Return the columns that fit, each with its width; the same object for the same screen.
 
     Args:
         width: cells of the screen.
@@ -232,7 +241,7 @@ def layout(width: int, *, names: int = 0, skipped: int = 0) -> list[tuple[Column
     if spread is not None and left > 0:  # what is left over goes where sentences stand
         column, had = found[spread]
         found[spread] = (column, had + min(left, 24))
-    return found
+    return tuple(found)
 
 
 def heading(column: Column, width: int, glyphs: Glyphs, sort: str, *, reverse: bool) -> str:

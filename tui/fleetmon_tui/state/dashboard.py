@@ -9,7 +9,7 @@ from fleetmon_tui.state.columns import Moment
 from fleetmon_tui.state.history import History
 from fleetmon_tui.state.journal import Journal
 from fleetmon_tui.state.link import Link
-from fleetmon_tui.state.listing import Filter, Listing, ails, counts
+from fleetmon_tui.state.listing import Filter, Listing, ails
 from fleetmon_tui.state.orders import Order, Question
 from fleetmon_tui.state.selection import Selection
 from fleetmon_tui.state.store import Store
@@ -18,7 +18,8 @@ from fleetmon_tui.state.text import UNICODE, cells
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fleetmon_tui.state.text import Glyphs
+    from fleetmon_tui.state.columns import Layout
+    from fleetmon_tui.state.text import Glyphs, Line
 
 _SAID = 6.0  # seconds for which a message stands
 _EACH = 1.0  # seconds between samples of the sparklines
@@ -35,6 +36,7 @@ class Dashboard:
         fleet: what is true of the fleet as a whole; empty until it was told.
         read_only: commands are refused.
         replay: what is shown is a recording; its time is told by the frames alone.
+        cells: lines of agents as last made, by place, as far as their row is still the same.
         recorded: whether the recording knows how it was at this time: ``recorded``, ``gap``,
             ``stopped`` or ``crashed``.
     """
@@ -58,6 +60,7 @@ class Dashboard:
         self.orders: list[Order] = []
         self.events_filter = Filter()
         self.recorded = ""
+        self.cells: dict[int, tuple[Layout, Line]] = {}
         self.counts = (0, 0, 0)
         self.names = 0
         self._message = ("", "", -1e9)
@@ -65,7 +68,6 @@ class Dashboard:
         self._wall = 0.0
         self._sampled = -1e9
         self._stirred = True  # rows changed since the last sample
-        self._counted = -1e9
         self._named = -1
 
     # -- what comes in ---------------------------------------------------------------------------
@@ -75,6 +77,8 @@ class Dashboard:
         kind = frame.get("type")
         if kind == "rows":
             self.store.apply(frame["rows"], frame["removed"], more=frame["more"])
+            if ticks := frame.get("ticks"):
+                self.store.tick(ticks)
         elif kind == "events":
             self.journal.apply(frame["events"], frame["lost"])
         elif kind == "fleet":
@@ -93,7 +97,7 @@ class Dashboard:
     def _hello(self, frame: Mapping[str, Any], now: float, wall: float) -> None:
         before = self.hello.get("epoch")
         self.hello = dict(frame)
-        self.store.begin(frame["columns"], resumed=frame["resumed"])
+        self.store.begin(frame["columns"], frame.get("ticks", ()), resumed=frame["resumed"])
         if before is not None and before != frame["epoch"]:
             self.journal.forget()
             self.journal.note(wall, f"another life of the fleet: process {frame['pid']}")
@@ -125,7 +129,7 @@ class Dashboard:
         self._wall = float(picture["at"])
         self.link.heard(now, self._wall)
         if self._wall - self._sampled >= _EACH:
-            self.history.sample(self.store.rows)
+            self.history.sample(self.store)
             self._sampled = self._wall
 
     def lost(self, reason: str, now: float, wall: float) -> None:
@@ -143,14 +147,11 @@ class Dashboard:
         changed = self.store.settled()
         if changed:
             self._stirred = True
-            if now - self._counted >= min(1.0, len(self.store) / 5000):
-                self._counted = now
-                self.counts = counts(self.store.rows)
-                if self._named != self.store.members:
-                    self._named = self.store.members
-                    self.names = max(map(_length, self.store.places), default=0)
-            else:
-                self.store.changed.add(next(iter(changed)))  # count again at the next tick
+            self.cells = {at: made for at, made in self.cells.items() if at not in changed}
+            self.counts = self.store.counts()
+            if self._named != self.store.members:
+                self._named = self.store.members
+                self.names = max(map(_length, self.store.places), default=0)
         if self.link.usable and not self.replay and now - self._sampled >= _EACH - 0.05:
             self.sample(now)
         if self.orders:
@@ -162,7 +163,7 @@ class Dashboard:
 
     def sample(self, now: float) -> None:
         """Take a sample for the sparklines."""
-        self.history.sample(self.store.rows, same=not self._stirred)
+        self.history.sample(self.store, same=not self._stirred)
         self._stirred = False
         self._sampled = now
 

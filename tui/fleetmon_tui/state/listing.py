@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleetmon_tui.state import words
@@ -22,7 +20,7 @@ from fleetmon_tui.state.store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
     from fleetmon_tui.state.store import Row, Store
 
@@ -131,7 +129,9 @@ class Listing:
                 return False
         self._dirty = False
         self._built = now
-        rows = store.rows
+        moving = BY_NAME.get(self.sort)
+        looks = self.filter or (moving is not None and moving.moves)
+        rows = store.current() if looks else store.rows
         if self._members != store.members:
             self._members = store.members
             self._base = sorted(store.places.values(), key=lambda p: _roster(rows[p]))
@@ -187,20 +187,13 @@ class Listing:
         self._dirty = True
 
 
-_mode_and_health = itemgetter(MODE, HEALTH)
-
-
-def counts(rows: Sequence[Row | None]) -> tuple[int, int, int]:
+def counts(rows: Iterable[Row | None]) -> tuple[int, int, int]:
     """Return how many agents are healthy, degraded and failed; declared ones do not count."""
-    try:  # ten thousand of them once a second
-        found = Counter(map(_mode_and_health, rows))  # type: ignore[arg-type]
-    except TypeError:  # somebody went away
-        found = Counter(_mode_and_health(row) for row in rows if row is not None)
-    healths = [0, 0, 0]
-    for (mode, health), number in found.items():
-        if mode != "declared":
-            healths[health] += number
-    return healths[0], healths[1], healths[2]
+    found = [0, 0, 0]
+    for row in rows:
+        if row is not None and row[MODE] != "declared":
+            found[row[HEALTH]] += 1
+    return found[0], found[1], found[2]
 
 
 def ails(row: Row) -> bool:
