@@ -8,8 +8,8 @@ import pytest
 from helpers_control import Echo
 
 from fleetmon import AgentSpec, Intensity
-from fleetmon.control import hub
 from fleetmon.control.client import Client, find
+from fleetmon.control.encoding import encode_row
 from fleetmon.control.protocol import RequestError
 from fleetmon.control.reads import BRIEF
 
@@ -73,7 +73,7 @@ async def test_a_row_that_is_kept_takes_no_more_room_than_it_has_bytes(reachable
         row = fleet.attach("APEX").row()
         tracemalloc.start()
         try:
-            kept = [hub._encode_row(row) for _ in range(500)]
+            kept = [encode_row(row) for _ in range(500)]
             size, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
