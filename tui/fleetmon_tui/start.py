@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from fleetmon.control.client import Client
     from fleetmon_tui.source import Source
 
-_FIRST = 0.4  # seconds that the first rows may take before the program is loaded without them
-_ESCAPE = "25"  # milliseconds after which an escape is the key and not the head of a sequence
+_FIRST = 0.3  # seconds that the first rows may take before the program is loaded meanwhile
+_LAST = 10.0  # seconds after which the program is there for certain
+_ESCAPE = "40"  # milliseconds after which an escape is the key and not the head of a sequence
 
 
 class Options(NamedTuple):
@@ -64,10 +66,12 @@ def run(options: Options, locate: Callable[[str | None], Client]) -> int:
     session.source.start(lambda: None)
     try:
         with overture.stage() as drawing:
+            curtain = _Curtain(session)
             if drawing:
-                _first_screen(session)
+                curtain.rise()
             from fleetmon_tui.view.app import FleetApp
 
+            curtain.away()
             app = FleetApp(session)
             app.run(mouse=options.mouse)
             return app.return_code or 0
@@ -98,12 +102,37 @@ def session_of(options: Options, locate: Callable[[str | None], Client]) -> Sess
     return Session(dashboard, ui, source)
 
 
-def _first_screen(session: Session) -> None:
-    session.source.first.wait(_FIRST)
-    now = time.monotonic()
-    session.take(now)
-    width, height = overture.size()
-    overture.draw(compose(session.ui, now, width, height), THEMES[session.ui.theme])
+class _Curtain:
+    """Draws the first screen before the program is loaded, or while it is."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._lock = threading.Lock()
+        self._away = False
+
+    def rise(self) -> None:
+        """Draw what there is, and the first rows as soon as they come."""
+        here = self._session.source.first.wait(_FIRST)
+        self._draw()
+        if not here:
+            threading.Thread(target=self._late, name="fleetmon-first", daemon=True).start()
+
+    def _late(self) -> None:
+        self._session.source.first.wait(_LAST)
+        with self._lock:
+            if not self._away:
+                self._draw()
+
+    def away(self) -> None:
+        """Leave the screen, and the session, to the program."""
+        with self._lock:
+            self._away = True
+
+    def _draw(self) -> None:
+        session, now = self._session, time.monotonic()
+        session.take(now)
+        width, height = overture.size()
+        overture.draw(compose(session.ui, now, width, height), THEMES[session.ui.theme])
 
 
 def _unicode() -> bool:
