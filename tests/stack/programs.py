@@ -13,6 +13,7 @@ the hour; ``FLEETMON_STACK_BUILD=never`` builds nothing at all.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -89,6 +90,7 @@ class GoProgram:
         minutes: that a build may take.
         build_tags: leave out what is not needed here.
         stubs: files, relative to the module, that its releases generate and nothing here needs.
+        unreplaced: modules that it replaces with folders of its own, which it comes without.
         version_variable: where the linker writes the version.
     """
 
@@ -100,6 +102,7 @@ class GoProgram:
     minutes: float
     build_tags: str = ""
     stubs: tuple[str, ...] = ()
+    unreplaced: tuple[str, ...] = ()
     version_variable: str = "github.com/prometheus/common/version.Version"
 
     @property
@@ -134,18 +137,11 @@ class GoProgram:
         """Return a folder below ``scratch`` with the programs."""
         go = Go(until, {"GOFLAGS": "-mod=mod"})
         go("mod", "init", "fleetmon.invalid/stack", cwd=scratch)
-        packages = [f"{self.module}/{command}" for command in self.commands]
-        go("get", *(f"{package}@{self.tag}" for package in packages), cwd=scratch)
-        if self.stubs:
-            # a module in the cache cannot be written to
-            source = go("list", "-m", "-f", "{{.Dir}}", self.module, cwd=scratch).strip()
-            shutil.copytree(source, scratch / "copy", copy_function=shutil.copyfile)
-            for path in (scratch / "copy", *(scratch / "copy").rglob("*")):
-                path.chmod(0o755)
-            for stub in self.stubs:
-                file = scratch / "copy" / stub
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text("left out of this build\n")
+        if self.stubs or self.unreplaced:
+            where, packages = self._copy(go, scratch), [f"./{name}" for name in self.commands]
+        else:
+            where, packages = scratch, [f"{self.module}/{name}" for name in self.commands]
+            go("get", *(f"{package}@{self.tag}" for package in packages), cwd=scratch)
         out = scratch / "out"
         go(
             "build",
@@ -155,10 +151,25 @@ class GoProgram:
             f"-s -w -X {self.version_variable}={self.version}",
             "-o",
             f"{out}/",
-            *packages if not self.stubs else (f"./{command}" for command in self.commands),
-            cwd=scratch / "copy" if self.stubs else scratch,
+            *packages,
+            cwd=where,
         )
         return out
+
+    def _copy(self, go: Go, scratch: Path) -> Path:
+        """Return a copy of the module: one in Go's cache cannot be written to."""
+        found = json.loads(go("mod", "download", "-json", f"{self.module}@{self.tag}", cwd=scratch))
+        copy = scratch / "copy"
+        shutil.copytree(found["Dir"], copy, copy_function=shutil.copyfile)
+        for path in (copy, *copy.rglob("*")):
+            path.chmod(0o755)
+        for stub in self.stubs:
+            file = copy / stub
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("left out of this build\n")
+        for module in self.unreplaced:
+            go("mod", "edit", f"-dropreplace={module}", cwd=copy)
+        return copy
 
 
 @dataclass(frozen=True)
@@ -195,6 +206,21 @@ class InstalledProgram(GoProgram):
         out = scratch / "out"
         Go(until, {"GOBIN": str(out)})("install", f"{self.module}@{self.tag}", cwd=scratch)
         return out
+
+
+@dataclass(frozen=True)
+class OwnProgram(GoProgram):
+    """A Go file beside this one that uses a module."""
+
+    def make(self, until: float, scratch: Path) -> Path:
+        """Return the folder with the one program."""
+        go = Go(until, {"GOFLAGS": "-mod=mod"})
+        (name,) = self.commands
+        go("mod", "init", f"fleetmon.invalid/{name}", cwd=scratch)
+        shutil.copyfile(Path(__file__).with_name(f"{name}.go"), scratch / "main.go")
+        go("get", f"{self.module}@{self.tag}", cwd=scratch)
+        go("build", "-o", f"{scratch / 'out'}/{name}", ".", cwd=scratch)
+        return scratch / "out"
 
 
 PROMETHEUS = GoProgram(
@@ -243,7 +269,34 @@ KUSTOMIZE = InstalledProgram(
     commands=("kustomize",),
     minutes=5,
 )
-BUILT = (PROMETHEUS, ALERTMANAGER, KUSTOMIZE, COLLECTOR, JAEGER)  # the most wanted first
+# Alloy's own parser; all of Alloy is far too much to build here.
+ALLOY_SYNTAX = OwnProgram(
+    name="alloy-syntax",
+    version="0.1.0",
+    module="github.com/grafana/alloy/syntax",
+    tag="v0.1.0",
+    commands=("alloy_syntax",),
+    minutes=2,
+)
+LOKI = GoProgram(
+    name="loki",
+    version="3.7.8",
+    module="github.com/grafana/loki/v3",
+    tag="v3.7.8",
+    commands=("cmd/loki",),
+    minutes=25,
+    unreplaced=("github.com/grafana/loki/pkg/push",),
+    version_variable="github.com/grafana/loki/v3/pkg/util/build.Version",
+)
+BUILT = (
+    PROMETHEUS,
+    ALERTMANAGER,
+    KUSTOMIZE,
+    COLLECTOR,
+    JAEGER,
+    ALLOY_SYNTAX,
+    LOKI,
+)  # the most wanted first
 
 
 @dataclass(frozen=True)
@@ -360,6 +413,16 @@ def kustomize() -> Tool | Missing:
     return built(KUSTOMIZE, "kustomize")
 
 
+def alloy_syntax() -> Tool | Missing:
+    """Return what parses files for Alloy."""
+    return built(ALLOY_SYNTAX, "alloy_syntax")
+
+
+def loki() -> Tool | Missing:
+    """Return a Loki."""
+    return built(LOKI, "loki")
+
+
 def main() -> None:
     """Build what is missing and tell what there is."""
     for name, which, found in (
@@ -377,6 +440,8 @@ def main() -> None:
         ("kustomize", "current", kustomize()),
         ("otelcol", "current", collector()),
         ("jaeger", "current", jaeger()),
+        ("alloy-syntax", "current", alloy_syntax()),
+        ("loki", "current", loki()),
     ):
         line = found.reason if isinstance(found, Missing) else f"{found.version} {found.path}"
         sys.stdout.write(f"{name:14} {which:8} {line}\n")

@@ -191,7 +191,7 @@ def test_nobody_is_paged_about_a_fleet_that_is_well(course: Course):
         assert early == []
 
 
-def test_the_watchdog_is_heard_until_prometheus_stops(course: Course):
+def test_the_watchdog_is_heard_until_prometheus_stops(course: Course, table: Table):
     for stack in course.stacks:
         barks = [m.at for m in stack.receivers.all() if m.way == "watchdog"]
         before = [at for at in barks if at <= course.stopped]
@@ -201,6 +201,10 @@ def test_the_watchdog_is_heard_until_prometheus_stops(course: Course):
         # one may be on its way, or repeated while Alertmanager still believes in it
         assert not [at for at in barks if at > course.stopped + 12]
         assert course.ended - course.stopped > 30
+        table.fact(
+            f"Watchdog ({stack.name}): heard every {max(gaps):.0f} s at least, last "
+            f"{max(barks) - course.stopped:+.0f} s after Prometheus had stopped."
+        )
 
 
 def test_secrets_come_from_their_files(course: Course):

@@ -7,7 +7,9 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
+import programs
 import pytest
+from conftest import VERSIONS, need
 from drill import Fleet
 from running import DEPLOY, Prometheus, eventually
 
@@ -24,7 +26,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_a_deployment_is_rolled_back_when_its_tasks_begin_to_fail(prometheus, tmp_path: Path):
+def test_a_deployment_is_rolled_back_when_its_tasks_begin_to_fail(tmp_path: Path):
+    found = [programs.prometheus(which) for which in reversed(VERSIONS)]
+    tool = next((f for f in found if isinstance(f, programs.Tool)), None) or need(found[-1])
     log = tmp_path / "log"
     (tmp_path / "kubectl").write_text(KUBECTL)
     (tmp_path / "kubectl").chmod(0o755)
@@ -51,7 +55,7 @@ def test_a_deployment_is_rolled_back_when_its_tasks_begin_to_fail(prometheus, tm
     try:
         fleet.start()
         fleet.hear("ready")
-        with Prometheus(prometheus, tmp_path / "prometheus", [job]) as server:
+        with Prometheus(tool, tmp_path / "prometheus", [job]) as server:
             eventually(lambda: server.query("sum(rate(agents_tasks_completed_total[5m])) > 0"))
             well = guard(3)
             assert well.returncode == 0, well.stdout
