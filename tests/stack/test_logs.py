@@ -1,7 +1,7 @@
 """Lines of a fleet in the shipped Loki: by label, by trace, and in the bucket.
 
 The bucket is a local stand-in for S3. Of Loki's configuration the folder below which it keeps its
-files is replaced; addresses and credentials come from the environment and from flags.
+files is replaced, and it is told its own address; all else comes from the environment and flags.
 """
 
 from __future__ import annotations
@@ -55,8 +55,10 @@ class Logs:
 
 
 def shipped(directory: Path) -> Path:
-    """Return the shipped configuration, keeping its files below a directory."""
+    """Return the shipped configuration, keeping its files below a directory and to the loopback."""
     text = (DEPLOY / "loki" / "config.yaml").read_text()
+    assert text.count("common:\n") == 1
+    text = text.replace("common:\n", "common:\n  instance_addr: 127.0.0.1\n")
     path = directory / "config.yaml"
     path.write_text(re.sub(r": /loki\b", f": {directory}", text))
     return path
@@ -118,7 +120,6 @@ def logs(tmp_path_factory: pytest.TempPathFactory, table) -> Iterator[Logs]:
                 "-server.grpc-listen-address=127.0.0.1",
                 f"-server.http-listen-port={http}",
                 f"-server.grpc-listen-port={grpc}",
-                "-common.instance-addr=127.0.0.1",
             ],
             directory / "loki",
             address=f"127.0.0.1:{http}",
