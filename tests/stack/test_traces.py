@@ -222,28 +222,6 @@ def test_a_span_says_whose_task_it_was_and_which(ways, demos):
         assert tags["fleetmon.task_type"]
 
 
-def test_the_console_and_prometheus_hear_of_the_spans_as_well(ways, demos):
-    way, demo = ways[0], demos[0]
-    eventually(lambda: sent(way) >= demo.exported, 60)
-    log = way.collector.log.read_text()
-    told = re.findall(
-        r'"otelcol.component.id": "debug".*"resource spans": \d+, "spans": (\d+)', log
-    )
-    assert sum(map(int, told)) == demo.exported
-
-    def counted() -> Any:
-        calls = samples(way.collector.prometheus, "traces_span_metrics_calls_total")
-        return sum(value for _, value in calls) >= demo.exported and calls
-
-    calls = eventually(counted, 60)
-    assert sum(value for _, value in calls) == demo.exported
-    assert {labels["span_name"] for labels, _ in calls} == {
-        f"invoke_agent {labels['gen_ai_agent_name']}" for labels, _ in calls
-    }
-    durations = samples(way.collector.prometheus, "traces_span_metrics_duration_seconds_count")
-    assert sum(value for _, value in durations) == demo.exported
-
-
 def test_tail_sampling_keeps_every_error_and_a_tenth_of_the_rest(ways, demos, slow, table):
     way, demo = ways[1], demos[1]
     of_both = demo.exported + len(slow)
@@ -324,3 +302,32 @@ def test_while_jaeger_is_stopped_nothing_is_lost(ways, demos, table):
         f"{len(ids)} spans waited in the Collector's queue while Jaeger was stopped, and all were "
         f"found {time.monotonic() - began:.0f} s after it was started again."
     )
+
+
+def test_the_console_and_prometheus_hear_of_the_spans_as_well(ways, demos):
+    # last: metrics are made of what has gone out, every 15 seconds, and sent in batches then
+    way, demo = ways[0], demos[0]
+    eventually(lambda: sent(way) >= demo.exported, 60)
+
+    def told() -> bool:
+        log = way.collector.log.read_text()
+        line = r'"otelcol.component.id": "debug".*"resource spans": \d+, "spans": (\d+)'
+        return sum(map(int, re.findall(line, log))) == sent(way)
+
+    eventually(told, 60)
+
+    def of_the_demo(name: str) -> list[tuple[dict[str, str], float]]:
+        found = samples(way.collector.prometheus, f"traces_span_metrics_{name}")
+        return [(labels, value) for labels, value in found if labels["service_name"] == SERVICE]
+
+    def counted() -> Any:
+        calls = of_the_demo("calls_total")
+        return sum(value for _, value in calls) >= demo.exported and calls
+
+    calls = eventually(counted, 60)
+    assert sum(value for _, value in calls) == demo.exported
+    assert {labels["span_name"] for labels, _ in calls} == {
+        f"invoke_agent {labels['gen_ai_agent_name']}" for labels, _ in calls
+    }
+    durations = of_the_demo("duration_seconds_count")
+    assert sum(value for _, value in durations) == demo.exported
