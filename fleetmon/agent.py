@@ -107,10 +107,9 @@ class Agent:
         """How it is in four words, from any thread: cheap, for who asks ten thousand of them."""
         return self._core.standing()
 
-    @property
-    def revision(self) -> Callable[[], tuple[Any, ...]]:
-        """Call it for something that differs once a picture would, but for what moves with time."""
-        return self._core.revision
+    def revision(self) -> tuple[Any, ...]:
+        """Return something that differs once a picture would, but for what moves with time."""
+        return self._core.revision()
 
     def row(self, now: float | None = None) -> AgentRow:
         """Return its picture as a flat row; ``now`` is the supervisor's clock."""

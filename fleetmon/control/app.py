@@ -1,7 +1,7 @@
 """The control plane as ASGI 3 applications, served by :mod:`fleetmon.control.server`.
 
 Every answer below 400 has the shape that :mod:`fleetmon.control.protocol` says, every other one is
-a :class:`~fleetmon.control.protocol.ProblemShape`. No request makes it raise.
+a :class:`~fleetmon.control.shapes.ProblemShape`. No request makes it raise.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import (
 )
 
 from fleetmon._version import __version__
-from fleetmon.control import protocol
+from fleetmon.control import protocol, shapes
 from fleetmon.control.protocol import COMMANDS, HOST, VERSION_HEADER
 from fleetmon.control.request import CommandRequest, RetryRequest
 from fleetmon.control.webhook import PATH, Delivery
@@ -32,18 +32,18 @@ _SEQ = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 
 # path, summary, shape of the answer, kind of the body, parameters of the query
 _READS: tuple[tuple[str, str, Any, str, dict[str, Any]], ...] = (
-    ("/v1/hello", "Who answers.", protocol.HelloShape, "application/json", {}),
-    ("/v1/snapshot", "The whole fleet as it is now.", protocol.SnapshotShape,
+    ("/v1/hello", "Who answers.", shapes.HelloShape, "application/json", {}),
+    ("/v1/snapshot", "The whole fleet as it is now.", shapes.SnapshotShape,
      "application/json", {
          "view": {"enum": ["full", "brief"], "description": "brief: counts, and of more than 200 "
                   "agents those that do not run as usual."},
      }),
     ("/v1/agents/{name}", "All there is to know about one agent, by id or alias.",
-     protocol.AgentDetailShape, "application/json", {}),
+     shapes.AgentDetailShape, "application/json", {}),
     ("/v1/stream",
      ("Frames, one JSON object a line: the whole fleet, then what changes. Ends with the fleet. "
      "As server-sent events where Accept asks for text/event-stream."),
-     protocol.Frame, "application/x-ndjson", {
+     shapes.Frame, "application/x-ndjson", {
          "since": {**_SEQ, "description": "Rows up to this change are known."},
          "epoch": {"type": "string", "description": "The life that since and events belong to."},
          "events": {"anyOf": [_SEQ, {"const": "none"}],
@@ -53,7 +53,7 @@ _READS: tuple[tuple[str, str, Any, str, dict[str, Any]], ...] = (
                    "1: of rows in which nothing else has changed, only what moves all the time."},
      }),
     ("/v1/events", "What happened, and with follow=1 what happens, one JSON object a line.",
-     protocol.EventShape | protocol.FrameShape, "application/x-ndjson", {
+     shapes.EventShape | shapes.FrameShape, "application/x-ndjson", {
          "since": {**_SEQ, "description": "Events after this one."},
          "epoch": {"type": "string", "description": "The life that since belongs to."},
          "follow": {"enum": ["0", "1"], "description": "1, the default, goes on."},
@@ -61,8 +61,8 @@ _READS: tuple[tuple[str, str, Any, str, dict[str, Any]], ...] = (
          "kind": {"type": "string", "description": "Of this kind only; may be repeated."},
      }),
     ("/v1/dead-letters", "The tasks that were given up, oldest first.",
-     protocol.DeadLettersShape, "application/json", {}),
-    ("/v1/config", "Settings and specs, without secrets.", protocol.ConfigShape,
+     shapes.DeadLettersShape, "application/json", {}),
+    ("/v1/config", "Settings and specs, without secrets.", shapes.ConfigShape,
      "application/json", {}),
     ("/v1/metrics", "The metrics, as a scrape gets them.", str, "text/plain", {}),
     ("/v1/openapi.json", "This description.", dict[str, Any], "application/json", {}),
@@ -70,11 +70,11 @@ _READS: tuple[tuple[str, str, Any, str, dict[str, Any]], ...] = (
 
 _WRITES: tuple[tuple[str, str, Any, Any], ...] = (
     ("/v1/command", "Have a command carried out, once for each key.", CommandRequest,
-     protocol.AnswerShape),
+     shapes.AnswerShape),
     ("/v1/dead-letters/retry", "Run a dead letter again, once for each key.", RetryRequest,
-     protocol.RetryShape),
+     shapes.RetryShape),
     (PATH, "Alertmanager's webhook: on TCP, where it is switched on, with a token of its own.",
-     Delivery, protocol.AlertsShape),
+     Delivery, shapes.AlertsShape),
 )  # fmt: skip
 
 _REFUSED = ("400", "401", "403", "404", "405", "409", "413", "415", "426", "429")
@@ -86,7 +86,7 @@ def describe() -> dict[str, Any]:
     schemas: dict[str, Any] = {}
     problem = {
         "description": "Refused, with a reason.",
-        "content": {"application/json": {"schema": schema_of(protocol.ProblemShape, schemas)}},
+        "content": {"application/json": {"schema": schema_of(shapes.ProblemShape, schemas)}},
     }
     refused = dict.fromkeys(_REFUSED, problem)
     paths: dict[str, Any] = {}

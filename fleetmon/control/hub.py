@@ -22,10 +22,9 @@ from fleetmon.control.recent import Recent
 if TYPE_CHECKING:
     from fleetmon.agent import Agent
     from fleetmon.control.protocol import BlockedShape, FleetFrame, WarningShape
-    from fleetmon.rows import AgentRow
     from fleetmon.supervisor import Supervisor
 
-SLICE = 0.002
+SLICE = 0.003
 """Seconds of work between two pauses."""
 
 PAUSE = 0.0002
@@ -54,14 +53,18 @@ async def give_way() -> None:
 
 class _Row:
     __slots__ = (
-        "agent", "ask", "at", "facts", "health", "moves", "rest", "revision", "seq", "text", "tick",
+        "agent", "at", "facts", "health", "moves", "rest", "revision", "seq", "text", "tick",
     )  # fmt: skip
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
-        self.ask = agent.revision
+        self.forget()
+
+    def forget(self) -> None:
+        """Be as before the first look."""
         self.revision: tuple[Any, ...] = ()
-        self.facts: AgentRow | None = None
+        # a plain tuple of plain values: the garbage collector leaves it out of its account
+        self.facts: tuple[Any, ...] | None = None
         self.text = b""  # of all facts, and of those that a tick tells; made when first wanted
         self.tick = b""
         self.seq = 0
@@ -147,8 +150,10 @@ class Hub:
         if self._attached:
             return
         self.recent.clear()
-        self._watched.clear()
-        self._membership = -1
+        # the objects stay: ten thousand new ones with each reader would have the garbage collector
+        # go through the whole process sooner, which holds the host's loop up
+        for row in self._watched:
+            row.forget()
         self._healths = [0, 0, 0]
         self._rows.clear()
         self._gone.clear()
@@ -195,7 +200,7 @@ class Hub:
         began = time.perf_counter()
         # called ten thousand times: few names, and the clock is looked at now and then
         for at, row in enumerate(self._watched):
-            revision = row.ask()
+            revision = row.agent.revision()
             if revision != row.revision or (row.moves and now - row.at >= _DRIFT):
                 # asked before the picture is taken: a change in between is for the next look
                 row.revision = revision
@@ -236,7 +241,7 @@ class Hub:
         before = row.facts
         if facts == before:
             return False
-        row.facts = facts
+        row.facts = tuple(facts)
         row.text = row.tick = b""
         health = None if facts.mode == "declared" else facts.health
         if health != row.health:

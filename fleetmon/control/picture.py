@@ -64,7 +64,7 @@ def fleet_shape(
     *,
     took: float,
 ) -> dict[str, Any]:
-    """Return a :class:`~fleetmon.control.protocol.SnapshotShape` but for its agents."""
+    """Return a :class:`~fleetmon.control.shapes.SnapshotShape` but for its agents."""
     return {
         "schema": SCHEMA,
         "protocol": PROTOCOL,

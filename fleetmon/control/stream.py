@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleetmon.control import picture
 from fleetmon.control.encoding import encode
-from fleetmon.control.hub import CHUNK, Hub, Newer
+from fleetmon.control.hub import CHUNK, CHUNK_BYTES, Hub, Newer
 from fleetmon.control.protocol import TICKS
 from fleetmon.rows import COLUMNS
 
@@ -76,6 +76,7 @@ class Reader:
         else:
             # another life counts from one again
             self._event = events if same and events <= now.seq else 0
+        self._unclosed = False  # rows were sent of which it was said that more would come
         self._fleet: FleetFrame | None = None
         self._beat = 0.0
 
@@ -90,15 +91,10 @@ class Reader:
             while True:
                 over = hub.over.is_set()
                 look = hub.look(_FRESH / self._rate) if not over else None
-                while look is not None and not look.done():
-                    await hub.stirred(look)
-                    # a reader can take in what was found while the look goes on
-                    if hub.waiting(self._cursor) >= CHUNK:
-                        removed = hub.gone_after(self._cursor) if self._complete else []
-                        while hub.waiting(self._cursor) >= CHUNK:
-                            yield self._rows_frame(self._newer(), removed, more=True)
-                            removed = []
-                async for piece in self._turn():
+                if look is not None:
+                    async for piece in self._during(look):
+                        yield piece
+                async for piece in self._at_once():
                     yield piece
                 if over or self._ended():
                     yield self._frame({"type": "end", "reason": self._reason()})
@@ -110,6 +106,31 @@ class Reader:
                     await self._rest(min(left, self._beat - time.monotonic()))
         finally:
             hub.detach(ticks=self._ticks)
+
+    async def _during(self, look: asyncio.Task[None]) -> AsyncGenerator[bytes, None]:
+        """Yield what a look finds while it goes on: the reader can take it in meanwhile."""
+        hub = self._hub
+        while not look.done():
+            await hub.stirred(look)
+            if hub.waiting(self._cursor) < CHUNK:
+                continue
+            removed = hub.gone_after(self._cursor) if self._complete else []
+            while hub.waiting(self._cursor) >= CHUNK:
+                yield self._rows_frame(self._newer(), removed, more=True)
+                self._unclosed = self._complete
+                removed = []
+
+    async def _at_once(self) -> AsyncGenerator[bytes, None]:
+        """Yield what a turn brings in one piece: each piece costs as much as ten rows."""
+        ready, size = [], 0
+        async for frame in self._turn():
+            ready.append(frame)
+            size += len(frame)
+            if size > CHUNK_BYTES:
+                yield b"".join(ready)
+                ready, size = [], 0
+        if ready:
+            yield b"".join(ready)
 
     async def _turn(self) -> AsyncGenerator[bytes, None]:
         hub = self._hub
@@ -124,7 +145,8 @@ class Reader:
                 yield self._rows_frame(newer, removed, more=more)
         elif self._complete:
             removed = hub.gone_after(self._cursor)
-            more = hub.seq > self._cursor
+            more = hub.seq > self._cursor or self._unclosed
+            self._unclosed = False
             while more:
                 newer = self._newer()
                 more = newer.more

@@ -260,22 +260,24 @@ class AgentCore:
         """Return something that differs once a picture would, but for what moves with time.
 
         From any thread, and cheap: whoever looks at ten thousand agents four times a second makes
-        a picture of those only for which it differs from the last one.
+        a picture of those only for which it differs from the last one. It refers to nothing that
+        the garbage collector follows, as long as there is no condition, so that ten thousand that
+        are kept bring no full collection about.
         """
         machine = self.machine
         return (
             self.numbers.revision,
             self.generation,
             self.conditions,
-            machine.desired,
-            machine.actual,
+            id(machine.desired),
+            id(machine.actual),
             machine.retry_at,
             machine.fault,
             self.open,
             self.zombies,
-            self.last_lapse,
+            id(self.last_lapse),
             self.mode,
-            self.spec,
+            id(self.spec),
         )
 
     def standing(self) -> Standing:

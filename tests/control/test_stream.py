@@ -11,6 +11,7 @@ import socket
 import pytest
 from helpers_control import Echo, read
 
+from fleetmon.control import hub
 from fleetmon.control.aclient import AsyncClient
 from fleetmon.control.client import Client, find
 from fleetmon.control.hub import CHUNK
@@ -117,6 +118,25 @@ async def test_a_large_fleet_comes_in_chunks(hall):
     told = [row[0] for f in chunks for row in f["rows"]]
     assert sorted(told) == sorted(a.agent_id for a in hall.agents)
     assert [f["seq"] for f in chunks] == sorted({f["seq"] for f in chunks})
+
+
+async def test_changes_that_come_in_chunks_end_with_one_that_says_so(hall, monkeypatch):
+    monkeypatch.setattr(hub, "SLICE", 0.0)  # what is found is told in the middle of the look
+    agents = [hall.attach(f"A{n:04}") for n in range(2 * CHUNK - 3)]
+    last = []
+    async for frame in AsyncClient(find().socket).stream(events=-1, rate=10):
+        if frame["type"] != "rows":
+            continue
+        last.append(frame)
+        if not frame["more"] and len(last) > 1 and frame["seq"] > 2 * CHUNK:
+            break
+        if not frame["more"]:
+            last.clear()
+            for agent in (*agents, *(hall.agent(x) for x in ("APEX", "CIPHER", "SENTRY"))):
+                with agent.task("work"):
+                    pass
+    assert sum(len(frame["rows"]) for frame in last) >= 2 * CHUNK
+    assert [frame["more"] for frame in last] == [True] * (len(last) - 1) + [False]
 
 
 async def test_events_that_are_no_longer_kept_are_counted(reachable):
