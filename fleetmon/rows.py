@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fleetmon.numbers import Tally
     from fleetmon.snapshot import AgentSnapshot
 
 
@@ -105,19 +104,15 @@ COLUMNS = AgentRow._fields
 """Names of a row's values, in order. New ones are added at the end."""
 
 
-def row_of(
-    agent: AgentSnapshot, now: float, bounds: Sequence[float], tally: Tally | None = None
-) -> AgentRow:
+def row_of(agent: AgentSnapshot, now: float, bounds: Sequence[float]) -> AgentRow:
     """Return the row of one agent.
 
     Args:
         agent: its picture.
         now: the supervisor's clock when the picture was taken, seconds.
         bounds: upper bounds of the duration buckets in seconds, without +Inf.
-        tally: its numbers, where they were not read as a whole.
     """
-    if tally is None:
-        tally = agent.numbers.tally()
+    tally = agent.numbers.tally()
     tasks = agent.tasks
     oldest = None
     if tasks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 
@@ -9,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetmon import Supervisor
+from fleetmon import AgentSpec, Backoff, Intensity, Supervisor
 from fleetmon.rows import COLUMNS, quantile, quantiles, row_of
-from fleetmon.testing import current_clock
+from fleetmon.testing import ScriptedAgent, Step, current_clock
 
 BOUNDS = (0.1, 1.0, 10.0)
 
@@ -93,3 +94,42 @@ def test_several_quantiles_are_those_taken_one_by_one(counts, a, b):
     assert quantiles((low, high), BOUNDS, counts) == [
         quantile(low, BOUNDS, counts), quantile(high, BOUNDS, counts),
     ]  # fmt: skip
+
+
+@pytest.mark.anyio
+@pytest.mark.virtual_time
+async def test_a_row_straight_from_an_agent_is_the_one_that_a_picture_of_it_gives():
+    spec = AgentSpec(
+        capacity=2, max_consecutive_failures=1, intensity=Intensity(max_restarts=1),
+        backoff=Backoff(floor=5, base=5),
+    )  # fmt: skip
+    lives = ScriptedAgent(
+        start=[Step.succeed()], handle=[Step.succeed(), Step.wait(3), Step.wait(2), Step.fail()]
+    )
+    clock = current_clock()
+    async with Supervisor(clock=clock) as fleet:
+        agents = [await fleet.add("A", lives, spec=spec), fleet.attach("B")]
+        bounds = fleet.settings.metrics.buckets
+
+        def same():
+            now = clock.monotonic()
+            for agent in agents:
+                assert agent.row(now) == row_of(agent.snapshot(), now, bounds)
+
+        same()
+        await agents[0].run("first")
+        same()
+        slow = [await agents[0].submit("second"), await agents[0].submit("third")]
+        await asyncio.sleep(1)
+        same()
+        assert agents[0].row().task_since == 0.0
+        await asyncio.gather(*slow)
+        with agents[1].task("host"), pytest.raises(Exception, match="scripted"):
+            await agents[0].run("fall")
+        same()
+        await asyncio.sleep(1)
+        assert agents[0].row().lifecycle == "backing_off"
+        same()
+        await fleet.pause("B")
+        await fleet.quarantine("A")
+        same()

@@ -16,23 +16,21 @@ from fleetmon.policy.failing import FailureRate
 from fleetmon.policy.hangs import HeartbeatWatch
 from fleetmon.policy.health import health, lifecycle
 from fleetmon.policy.transitions import Actual, Desired
-from fleetmon.rows import row_of
 from fleetmon.runtime import judge
 from fleetmon.runtime.machine import Machine
+from fleetmon.runtime.row import row_of
 from fleetmon.runtime.work import Work
 from fleetmon.snapshot import AgentSnapshot, Condition, LapseRecord, Standing, TaskSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fleetmon.numbers import Exemplar, NumbersReading
+    from fleetmon.numbers import Exemplar
     from fleetmon.roster import RosterEntry
     from fleetmon.rows import AgentRow
     from fleetmon.runtime.fleet import Fleet
     from fleetmon.runtime.task import Task
     from fleetmon.spec import AgentSpec
-
-_UNREAD: Any = None  # in the place of numbers that a row takes from a tally
 
 OWNED, OBSERVED, DECLARED = "owned", "observed", "declared"
 
@@ -300,14 +298,10 @@ class AgentCore:
 
     def row(self, now: float) -> AgentRow:
         """Return a picture of this agent as a flat row, from any thread."""
-        numbers = self.numbers
-        return row_of(self._picture(now, _UNREAD), now, numbers.bounds, numbers.tally(now))
+        return row_of(self, now)
 
     def snapshot(self, now: float) -> AgentSnapshot:
         """Return a picture of this agent, from any thread."""
-        return self._picture(now, self.numbers.read(now))
-
-    def _picture(self, now: float, numbers: NumbersReading) -> AgentSnapshot:
         machine = self.machine
         entry = self.entry
         tasks = tuple(
@@ -336,7 +330,7 @@ class AgentCore:
             self.spec.queue,
             self.accepting,
             tasks,
-            numbers,
+            self.numbers.read(now),
             machine.current_streak(now),
             None if due is None else max(0.0, due - now),
             self.last_lapse,
