@@ -3,7 +3,8 @@
 Of a rule file: ``interval``, ``for``, ``keep_firing_for`` of groups and rules, and in expressions
 the ranges in brackets and what follows ``offset``. Of Alertmanager's file: ``group_wait``,
 ``group_interval``, ``repeat_interval`` and ``resolve_timeout``. Of Prometheus' file and flags: its
-intervals and the two flags whose defaults are durations. Nothing else of an expression is touched:
+intervals and the two flags whose defaults are durations (a scrape is given all of its interval, as
+it takes no less time for having less of it). Nothing else of an expression is touched:
 no threshold, no name, no label. Texts are left as they are, so a message says "5 minutes" where the
 shortened rule waited for ten seconds.
 """
