@@ -100,7 +100,7 @@ async def hall(
         tracing: whether tasks get ids and a tenth of them a recorded span.
         log: whether each task gets a line, written to the null device.
         counting: nothing runs by the clock, so that instructions can be counted.
-        watchdog: whether the watchdog's thread runs; what it takes is row 12.
+        watchdog: whether the watchdog's thread looks at anything; what it takes is row 12.
         factory: makes the agent.
         recorder: keeps a record.
     """
@@ -113,7 +113,10 @@ async def hall(
             schedule_delay_millis=_FOR_COUNTING * 1_000 if counting else 5_000,
         )
     )
-    settings = SupervisorSettings(watchdog=Watchdog(enabled=watchdog and not counting))
+    asleep = counting or not watchdog  # rather than switched off: then a timer of the loop's scans
+    settings = SupervisorSettings(
+        watchdog=Watchdog(idle_interval=_FOR_COUNTING) if asleep else Watchdog()
+    )
     with Path(os.devnull).open("w", encoding="utf-8") as sink:  # noqa: ASYNC230 - never blocks
         lines = JsonLog("bench", stream=sink, interval=_FOR_COUNTING if counting else 0.02)
 

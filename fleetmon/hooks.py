@@ -42,6 +42,35 @@ def current_facts() -> dict[str, Any]:
     }
 
 
+class Identified:
+    """Where a task stands in a trace, kept as the text that log lines show.
+
+    Attributes:
+        ids: 32 hex digits of the trace, then 16 of the span unless those are the first half of the
+            trace's; empty without tracing. Written by the tracer.
+    """
+
+    ids: str = ""
+
+    @property
+    def trace_id(self) -> int:
+        """128-bit number, 0 without tracing; a tracer that has numbers sets both ids here."""
+        return int(self.ids[:32] or "0", 16)
+
+    @trace_id.setter
+    def trace_id(self, value: int) -> None:
+        self.ids = f"{value:032x}{self.ids[32:]}" if value else ""
+
+    @property
+    def span_id(self) -> int:
+        """64-bit number, 0 without tracing."""
+        return int(self.ids[32:] or self.ids[:16] or "0", 16)
+
+    @span_id.setter
+    def span_id(self, value: int) -> None:
+        self.ids = f"{self.ids[:32]:0>32}{value:016x}" if value else self.ids[:32]
+
+
 class TypeLabel(Protocol):
     """A task type as the metrics have it."""
 
@@ -67,8 +96,9 @@ class TaskView(Protocol):
         outcome: index into :data:`fleetmon.numbers.OUTCOMES`, set before ``end``.
         error_type: bounded type of the failure, empty on success.
         error: the exception, if there was one.
-        trace_id: 128-bit number, 0 without tracing; written by the tracer.
-        span_id: 64-bit number, 0 without tracing; written by the tracer.
+        ids: trace and span as text, see :class:`Identified`; written by the tracer.
+        trace_id: 128-bit number, 0 without tracing; another way to write the same.
+        span_id: 64-bit number, 0 without tracing; another way to write the same.
         sampled: whether the span is recorded; written by the tracer.
         span: whatever the tracer wants to keep between ``begin`` and ``end``.
     """
@@ -94,6 +124,7 @@ class TaskView(Protocol):
     def parent(self) -> TaskView | None:
         """The enclosing task of another (or the same) agent, if any."""
 
+    ids: str
     trace_id: int
     span_id: int
     sampled: bool

@@ -90,8 +90,8 @@ class TypeNumbers:
         self.outcomes = [0, 0, 0, 0, 0]  # indexed as OUTCOMES
         self.buckets = [0] * buckets  # not cumulative; the last is +Inf
         self.seconds = 0.0  # sum of all observed durations
-        # by bucket index; with the ids still numbers, as the hot path leaves them, or readable
-        self.exemplars: dict[int, Exemplar | tuple[int, int, float, float]] | None = None
+        # by bucket index; as the hot path leaves them, with the ids as a task has them, or readable
+        self.exemplars: dict[int, Exemplar | tuple[str, float, float]] | None = None
 
 
 class TypeReading(NamedTuple):
@@ -331,8 +331,8 @@ class AgentNumbers:
             release()
         return bucket
 
-    def mark(self, slot: TypeNumbers, bucket: int, exemplar: tuple[int, int, float, float]) -> None:
-        """Keep a sampled task beside its bucket: trace id, span id, seconds and wall clock."""
+    def mark(self, slot: TypeNumbers, bucket: int, exemplar: tuple[str, float, float]) -> None:
+        """Keep a sampled task beside its bucket: its ids, seconds and wall clock."""
         with self.lock:
             if slot.exemplars is None:
                 slot.exemplars = {}
@@ -510,14 +510,19 @@ def by_slot(flying: Sequence[Flying]) -> dict[TypeNumbers, int]:
     return found
 
 
+def split(ids: str) -> tuple[str, str]:
+    """Return trace and span id as hex digits; see :class:`fleetmon.hooks.Identified`."""
+    return ids[:32], ids[32:] or ids[:16]
+
+
 def readable(
-    kept: dict[int, Exemplar | tuple[int, int, float, float]] | None,
+    kept: dict[int, Exemplar | tuple[str, float, float]] | None,
 ) -> dict[int, Exemplar] | None:
-    """Return exemplars with their ids as text, whichever way they lie."""
+    """Return exemplars in their readable form, whichever way they lie."""
     if kept is None:
         return None
     return {
-        bucket: e if isinstance(e, Exemplar) else Exemplar(f"{e[0]:032x}", f"{e[1]:016x}", *e[2:])
+        bucket: e if isinstance(e, Exemplar) else Exemplar(*split(e[0]), *e[1:])
         for bucket, e in kept.items()
     }
 

@@ -19,7 +19,7 @@ from fleetmon.numbers import (
     SUCCEEDED,
     TIMED_OUT,
     Exemplar,
-    TypeNumbers,
+    split,
 )
 from fleetmon.runtime import judge
 from fleetmon.runtime.phase import ENDED, RUNNING, WAITING
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from fleetmon.hooks import TaskTracer
+    from fleetmon.numbers import TypeNumbers
     from fleetmon.policy.classify import Verdict
     from fleetmon.runtime.core import AgentCore
     from fleetmon.runtime.incarnation import Incarnation
@@ -52,7 +53,7 @@ def running_aio_task() -> asyncio.Task[Any] | None:
         return None
 
 
-class Task:
+class Task(hooks.Identified):
     """One piece of work of one agent.
 
     Attributes:
@@ -64,7 +65,7 @@ class Task:
         attempt: 1 for the first delivery.
         deadline: on the supervisor's clock, seconds; ``None`` for none.
         outcome: index into :data:`fleetmon.numbers.OUTCOMES` once ended.
-        trace_id: 128-bit number, 0 without tracing.
+        ids: where it stands in a trace, see :class:`fleetmon.hooks.Identified`.
     """
 
     # What the way of every task reads is set in the instance by new_task(); the rest are defaults
@@ -75,12 +76,12 @@ class Task:
     agent_id: str
     task_type: str
     slot: TypeNumbers
-    payload: Any
+    payload: Any = None
     generation: int
     attempt: int
     state: int
-    cancel_reason: str  # never empty on a task that is fenced
-    timer: asyncio.TimerHandle | None
+    cancel_reason = ""  # never empty on a task that is fenced
+    timer: asyncio.TimerHandle | None = None
     origin: Any
     failure: tuple[str, BaseException | None] | None
     started_at: float
@@ -105,8 +106,6 @@ class Task:
     outcome = SUCCEEDED
     error_type = ""
     error: BaseException | None = None
-    trace_id = 0
-    span_id = 0
     sampled = False
     span: Any = None
 
@@ -202,11 +201,7 @@ class Task:
             except Exception:  # noqa: BLE001 - tracing must never fail a task
                 fleet.bus.hook_errors += 1
             if self.sampled:
-                core.numbers.mark(
-                    self.slot,
-                    bucket,
-                    (self.trace_id, self.span_id, now - self.started_at, fleet.wall()),
-                )
+                self._exemplify(bucket)
         log = fleet.log
         if log is not None:
             try:
@@ -261,18 +256,22 @@ class Task:
 
     def trace(self) -> dict[str, str]:
         """Return trace and span id for an event's data; empty without tracing."""
-        if not self.trace_id:
+        if not self.ids:
             return {}
-        return {"trace_id": f"{self.trace_id:032x}", "span_id": f"{self.span_id:016x}"}
+        trace_id, span_id = split(self.ids)
+        return {"trace_id": trace_id, "span_id": span_id}
 
     def exemplar(self) -> Exemplar | None:
         """Return the task's identity for a metric, ``None`` unless its span is recorded."""
         if not self.sampled:
             return None
         seconds = (self.ended_at or self.core.now()) - self.started_at
-        return Exemplar(
-            f"{self.trace_id:032x}", f"{self.span_id:016x}", seconds, self.core.fleet.wall()
-        )
+        return Exemplar(*split(self.ids), seconds, self.core.fleet.wall())
+
+    def _exemplify(self, bucket: int) -> None:
+        core = self.core
+        seconds = self.ended_at - self.started_at
+        core.numbers.mark(self.slot, bucket, (self.ids, seconds, core.fleet.wall()))
 
     # -- around the host's own work --------------------------------------------------------------
 
@@ -322,13 +321,33 @@ class Task:
             except ValueError:
                 pass
             self.token = None
-        if error is None and self.failure is None:
-            self.end(SUCCEEDED)
-            core = self.core
-            if core.attention:
-                core.fleet.post(judge.succeeded, core, self)
+        if error is not None or self.failure is not None:
+            self.finish_observed(error)
             return
-        self.finish_observed(error)
+        # end() in one piece, without what only an attempt that did not succeed needs
+        core = self.core
+        fleet = core.fleet
+        clock = core.now
+        now = self.ended_at = core.last_end = clock()
+        self.state = ENDED
+        self.outcome = SUCCEEDED
+        bucket = core.numbers.end(self, SUCCEEDED, now)
+        tracer = fleet.tracer
+        if tracer is not None:
+            try:
+                tracer.end(self)
+            except Exception:  # noqa: BLE001 - tracing must never fail a task
+                fleet.bus.hook_errors += 1
+            if self.sampled:
+                self._exemplify(bucket)
+        log = fleet.log
+        if log is not None:
+            try:
+                log.ended(self)
+            except Exception:  # noqa: BLE001 - logging must never fail a task
+                fleet.bus.hook_errors += 1
+        if core.attention:
+            fleet.post(judge.succeeded, core, self)
 
     async def __aenter__(self) -> Self:
         """As ``with``."""
@@ -427,7 +446,21 @@ def new_task(
 
 
 def own_task(core: AgentCore, task_type: str) -> Task:
-    """Return a task around work of the agent's present life, for ``with``."""
-    task = new_task(core, task_type)
+    """Return a task around work of the agent's present life, for ``with``.
+
+    The way of every such task: it repeats what it needs of :func:`new_task` to save the call.
+    """
+    task = Task()
+    task.core = core
+    task.id = next(core.task_ids)
+    task.agent_id = core.agent_id
+    task.task_type = task_type
+    try:
+        task.slot = core.numbers.types[task_type]
+    except (KeyError, TypeError):
+        task.slot = core.numbers.type(task_type)
+    task.state = WAITING
+    task.attempt = 1
     task.generation = core.generation
+    task.origin = task.failure = None
     return task

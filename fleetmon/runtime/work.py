@@ -240,8 +240,28 @@ class Work:
             self.left(task, error)
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
-        else:
+            return
+        # returned() in one piece, as far as nobody waits and nothing is the matter
+        if (
+            task.cancel_reason
+            or task.failure is not None
+            or core.failing is not None
+            or self.queued
+            or self._room
+            or core.attention
+            or task.timer is not None
+        ):
             self.returned(task, result)
+            return
+        task.end(SUCCEEDED)
+        future = task.future
+        if future is not None and not future.done():
+            future.set_result(result)
+        task.aio = None
+        self.running -= 1
+        incarnation.busy -= 1
+        if incarnation.ending:
+            incarnation.check_gone()
 
     def returned(self, task: Task, result: Any) -> None:
         """End a task with what it returned."""
@@ -253,24 +273,9 @@ class Work:
         future = task.future
         if future is not None and not future.done():
             future.set_result(result)
-        incarnation = task.incarnation
-        if (
-            self.queued
-            or self._room
-            or core.attention
-            or incarnation is None
-            or task.timer is not None
-        ):
-            self.free(task)
-            if core.attention:
-                judge.succeeded(core, task)
-            return
-        # the plain case of free(): nobody waits and nothing is the matter
-        task.aio = None
-        self.running -= 1
-        incarnation.busy -= 1
-        if incarnation.ending:
-            incarnation.check_gone()
+        self.free(task)
+        if core.attention:
+            judge.succeeded(core, task)
 
     def _judged(self, task: Task, result: Any) -> None:
         core = self.core

@@ -46,8 +46,7 @@ class Here(Context):
     """The context of a task in flight, made without ``__init__`` by ``dict.__new__``.
 
     Attributes:
-        trace_id: of the task.
-        span_id: of the task.
+        ids: of the task, as :class:`fleetmon.hooks.Identified` has them.
         outer: the context to restore; ``None`` once the task has ended.
         stale: the context to go by instead, when the task ended where it could not restore it.
         base: the context whose other values go on, if it is not empty.
@@ -56,10 +55,9 @@ class Here(Context):
     """
 
     # Slots for what every task sets: half the cost of attributes in the instance's dictionary.
-    __slots__ = ("outer", "span_id", "trace_id")
+    __slots__ = ("ids", "outer")
 
-    trace_id: int
-    span_id: int
+    ids: str
     outer: Context | None
     stale: Context | None = None
     base: Context | None = None
@@ -82,9 +80,10 @@ class Here(Context):
 
     def span_context(self) -> SpanContext:
         """Return the ids with the decision."""
+        ids = self.ids
         return SpanContext(
-            self.trace_id,
-            self.span_id,
+            int(ids[:32], 16),
+            int(ids[32:] or ids[:16], 16),
             is_remote=False,
             trace_flags=self.flags,
             trace_state=self.state,
@@ -157,6 +156,45 @@ class Recorded(Here):
     def spanned(self) -> Span:
         """Return the recorded span."""
         return self.span
+
+    def span_context(self) -> SpanContext:
+        """Return the span's own."""
+        return self.span.get_span_context()
+
+
+class Sampled(Here):
+    """The context of a task whose span is recorded, but not made before somebody asks for it.
+
+    Few look at the span of a task while it runs. For all others one record at its end is enough,
+    for a sixth of what a span costs that is started, kept and ended.
+
+    Attributes:
+        maker: makes the span from this.
+        parent: context of the parent span, ``None`` for a root.
+        attributes: set at creation; whoever makes the span or the record gives them away.
+        began: nanoseconds since the epoch.
+        made: the span, once somebody has asked.
+    """
+
+    flags: TraceFlags = TraceFlags(TraceFlags.SAMPLED)
+    maker: Callable[[Sampled], Span]
+    parent: SpanContext | None
+    attributes: dict[str, Any]
+    began: int
+    made: Span | None = None
+
+    def spanned(self) -> Span:
+        """Return the recorded span; once the task has ended without one, its ids alone."""
+        if self.made is None and self.outer is None:
+            return NonRecordingSpan(self.span_context())
+        return self.make()
+
+    def make(self) -> Span:
+        """Return the recorded span, made now if it was not before; one for all that ask."""
+        made = self.made
+        if made is None:
+            made = vars(self).setdefault("made", self.maker(self))
+        return made
 
 
 def base_of(context: Context) -> Context | None:

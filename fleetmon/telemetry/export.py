@@ -27,8 +27,7 @@ from fleetmon.telemetry.otlp import Answer, ExporterMissingError, otlp_exporter
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from opentelemetry.context import Context
-    from opentelemetry.sdk.trace import ReadableSpan, Span
+    from opentelemetry.sdk.trace import ReadableSpan
 
 __all__ = ["ExporterMissingError", "SpanQueue", "TracingHandle", "configure_tracing", "lost_of"]
 
@@ -103,9 +102,6 @@ class SpanQueue(SpanProcessor):
     def _lose(self, cause: str, spans: int = 1) -> None:
         with self._lock:
             self.lost[cause] += spans
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Do nothing: only ended spans matter."""
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue a sampled span; never blocks."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from fleetmon.events import Event
     from fleetmon.hooks import TaskView
+    from fleetmon.telemetry.current import Here
 
     StartSpan = Callable[[str, dict[str, Any], list[Link], int], Span | None]
 
@@ -88,13 +89,13 @@ class Incidents:
     """Turns events into span events and into spans of their own.
 
     Attributes:
-        in_flight: spans of sampled tasks, by agent and task; kept by the tracer.
+        in_flight: contexts of sampled tasks, by agent and task; kept by the tracer.
     """
 
     def __init__(self, start: StartSpan, *, messages: bool) -> None:
         self._start = start
         self._messages = messages
-        self.in_flight: dict[str, dict[int, Span]] = {}
+        self.in_flight: dict[str, dict[int, Here]] = {}
         self._failed: dict[str, tuple[int, SpanContext]] = {}
         self._open: dict[str, Span] = {}
 
@@ -107,9 +108,9 @@ class Incidents:
 
     def context_of(self, agent_id: str, task_id: int) -> SpanContext | None:
         """Return the span context of a task in flight or of the last failed one, if known."""
-        span = self.in_flight.get(agent_id, {}).get(task_id)
-        if span is not None:
-            return span.get_span_context()
+        here = self.in_flight.get(agent_id, {}).get(task_id)
+        if here is not None:
+            return here.span_context()
         last, context = self._failed.get(agent_id, (0, None))
         return context if task_id in (0, last) else None
 
@@ -153,9 +154,11 @@ class Incidents:
         if not mine:
             return ()
         if event.task_id:
-            span = mine.get(event.task_id)
-            return () if span is None else (span,)
-        return tuple(mine.values()) if event.kind in _ON_TASKS else ()
+            here = mine.get(event.task_id)
+            return () if here is None else (here.spanned(),)
+        if event.kind not in _ON_TASKS:
+            return ()
+        return tuple([here.spanned() for here in tuple(mine.values())])
 
     def _facts(self, event: Event) -> dict[str, AttributeValue]:
         facts: dict[str, AttributeValue] = {AGENT_ID: event.agent_id}
@@ -186,7 +189,7 @@ class Incidents:
     def _hang(self, event: Event, facts: dict[str, AttributeValue], at: int) -> None:
         hung = self.in_flight.get(event.agent_id, {}).get(event.task_id)
         if hung is not None:  # it may be abandoned, and then the recovery comes before its end
-            self._failed[event.agent_id] = (event.task_id, hung.get_span_context())
+            self._failed[event.agent_id] = (event.task_id, hung.span_context())
         seconds = event.data.get("seconds")
         since = at - int(seconds * 1e9) if isinstance(seconds, int | float) else at
         span = self._start(f"task_hung {event.agent_id}", facts, self._links(event), since)

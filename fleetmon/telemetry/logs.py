@@ -73,26 +73,29 @@ class JsonLog:
 
     def ended(self, task: TaskView) -> None:
         """Note the end of a task: one tuple, appended."""
-        writer, append = self._writer, self._append
+        writer = self._writer
         if len(self._queue) >= writer.mark and not writer.room("task"):
             return
-        failure = task.error
-        error: BaseException | str | None = failure
-        if failure is not None and len(self._queue) >= _ERRORS:
-            error = type_of(failure)
+        outcome = task.outcome
+        error_type = ""
+        error: BaseException | str | None = None
+        if outcome:
+            error_type, error = task.error_type, task.error
+            if error is not None and len(self._queue) >= _ERRORS:
+                error = type_of(error)
+        append = self._append
         append(
             (
                 task.ended_at,
                 task.started_at,
-                task.outcome,
+                outcome,
                 task.agent_id,
                 task.task_type,
                 task.id,
                 task.generation,
                 task.attempt,
-                task.trace_id,
-                task.span_id,
-                task.error_type,
+                task.ids,
+                error_type,
                 error,
             )
         )

@@ -56,9 +56,9 @@ _WARNING = frozenset(
 )
 
 
-# The constant pieces of a line: up to the ids; up to the task id; up to the duration; the rest.
-# A plain tuple, since those unpack faster than named ones.
-_Pieces = tuple[str, str, str, str]
+# The constant pieces of a line: up to the ids, without and with them; up to the task id, likewise;
+# up to the decimals of a duration below a second; the rest. A plain tuple: those unpack fastest.
+_Pieces = tuple[str, str, str, str, str, str]
 _trunc = float.__trunc__  # a third of what int() costs on Python 3.11
 _DIGITS = tuple(f"{n:03d}" for n in range(1000))  # formatting a number costs four times a look-up
 
@@ -94,10 +94,16 @@ class Renderer:
         # Task times come from the supervisor's clock. The offset is taken anew for each batch, so
         # stamps follow a wall clock that was set, and no task pays for a second clock call.
         offset = self._wall() - self._clock()
-        prepared, digits = self._prepared, _DIGITS
+        digits = _DIGITS
         lines: list[str] = []
         add, trunc = lines.append, _trunc
-        second = self._second
+        begins = self._second - offset  # of the second in which the last one ended
+        # Of lines that come together, many have their agent and type in common: then what was
+        # looked up for the last one stands.
+        last: Any = None
+        last_agent: Any = None
+        last_outcome = last_generation = last_attempt = -1
+        level = traced = message = beside = after = rest = ""
         for item in batch:
             if type(item) is not tuple:
                 add(self._other(item))
@@ -111,57 +117,73 @@ class Renderer:
                 task_id,
                 generation,
                 attempt,
-                trace_id,
-                span_id,
+                ids,
                 error_type,
                 error,
             ) = item
-            at = ended + offset
-            if not second <= at < second + 1:
-                second = math.floor(at)
-                self._begin_second(second)
-            micros = trunc((at - second) * 1e6)
-            key = (agent_id, task_type, outcome, generation, attempt)
-            level, message, after, tail = prepared.get(key) or self._prepare(key)
-            if error_type or error is not None:
-                tail = self._failed(tail, error_type, error)
+            micros = trunc((ended - begins) * 1e6)
+            if not 0 <= micros < _SECOND:
+                begins = self._begin_second(ended + offset) - offset
+                micros = min(max(trunc((ended - begins) * 1e6), 0), _SECOND - 1)
+            if (
+                task_type is not last
+                or agent_id is not last_agent
+                or outcome != last_outcome
+                or generation != last_generation
+                or attempt != last_attempt
+            ):
+                last, last_agent, last_outcome = task_type, agent_id, outcome
+                last_generation, last_attempt = generation, attempt
+                key = (agent_id, task_type, outcome, generation, attempt)
+                level, traced, message, beside, after, rest = self._prepared.get(
+                    key
+                ) or self._prepare(key)
+            tail = rest if outcome == SUCCEEDED else self._failed(rest, error_type, error)
             taken = trunc((ended - started) * 1e6 + 0.5)
             if 0 <= taken < _SECOND:
-                duration = f"0.{digits[taken // 1000]}{digits[taken % 1000]}"
+                lead, high, low = after, digits[taken // 1000], digits[taken % 1000]
             else:
-                duration = f"{ended - started:.6f}"
-            if trace_id:
-                trace = trace_id.to_bytes(16, "big").hex()
-                # of a task that is not sampled the span's id is the upper half of the trace's
-                span = trace[:16] if span_id == trace_id >> 64 else f"{span_id:016x}"
+                lead, high, low = after[:-2], f"{ended - started:.6f}", ""
+            stamp, fine = digits[micros // 1000], digits[micros % 1000]
+            if not ids:
                 add(
-                    f"{self._until_second}{digits[micros // 1000]}{digits[micros % 1000]}{level}"
-                    f'"trace_id":"{trace}","span_id":"{span}",'
-                    f"{message}{task_id}{after}{duration}{tail}"
+                    f"{self._until_second}{stamp}{fine}{level}"
+                    f"{message}{task_id}{lead}{high}{low}{tail}"
+                )
+            elif len(ids) == 32:  # noqa: PLR2004 - the first half is the span's as well
+                add(
+                    f'{self._until_second}{stamp}{fine}{traced}{ids}","span_id":"{ids[:16]}'
+                    f"{beside}{task_id}{lead}{high}{low}{tail}"
                 )
             else:
                 add(
-                    f"{self._until_second}{digits[micros // 1000]}{digits[micros % 1000]}{level}"
-                    f"{message}{task_id}{after}{duration}{tail}"
+                    f'{self._until_second}{stamp}{fine}{traced}{ids[:32]}","span_id":"{ids[32:]}'
+                    f"{beside}{task_id}{lead}{high}{low}{tail}"
                 )
         return "".join(lines)
 
-    def _begin_second(self, second: int) -> None:
+    def _begin_second(self, at: float) -> int:
+        second = math.floor(at)
         self._until_second = time.strftime('{"timestamp":"%Y-%m-%dT%H:%M:%S.', time.gmtime(second))
         self._second = second
+        return second
 
     def _prepare(self, key: tuple[str, str, int, int, int]) -> _Pieces:
         agent_id, task_type, outcome, generation, attempt = key
         name = OUTCOMES[outcome]
         level = "info" if outcome in _QUIET else "warning"
         extra = "" if self._flatten else '"extra":{'
+        head = f'Z","level":"{level}","service":{quoted(self._service)},'
+        message = (
+            f'"message":"task {name.replace("_", " ")}","agent_id":{quoted(agent_id)},'
+            f'"task_type":{quoted(task_type)},"task_id":'
+        )
         found = (
-            f'Z","level":"{level}","service":{quoted(self._service)},',
-            (
-                f'"message":"task {name.replace("_", " ")}","agent_id":{quoted(agent_id)},'
-                f'"task_type":{quoted(task_type)},"task_id":'
-            ),
-            f',"generation":{generation},{extra}"duration_seconds":',
+            head,
+            f'{head}"trace_id":"',
+            message,
+            f'",{message}',
+            f',"generation":{generation},{extra}"duration_seconds":0.',
             f',"outcome":"{name}","attempt":{attempt}' + ("}\n" if self._flatten else "}}\n"),
         )
         if len(self._prepared) >= _TEMPLATES:
@@ -170,6 +192,8 @@ class Renderer:
         return found
 
     def _failed(self, tail: str, error_type: str, error: BaseException | str | None) -> str:
+        if not error_type and error is None:
+            return tail
         end = "}\n" if self._flatten else "}}\n"
         more = f',"error_type":{quoted(error_type)}' if error_type else ""
         if isinstance(error, str):  # too many were waiting for all of them to be kept

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import copy
 import threading
+from time import time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from opentelemetry.sdk.trace import SpanProcessor, SynchronousMultiSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import (
     Decision,
@@ -22,9 +25,10 @@ from opentelemetry.sdk.trace.sampling import (
     StaticSampler,
     TraceIdRatioBased,
 )
-from opentelemetry.trace import SpanKind, TraceFlags
+from opentelemetry.trace import SpanKind, TraceFlags, TraceState
 
-from fleetmon.telemetry.mold import mold_of
+from fleetmon.telemetry.conventions import AGENT_ID
+from fleetmon.telemetry.mold import context_of, mold_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,17 +36,39 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import Tracer
     from opentelemetry.trace import Link, Span, SpanContext
-    from opentelemetry.trace.span import TraceState
     from opentelemetry.util.types import Attributes
+
+    from fleetmon.telemetry.current import Sampled
 
 LOW64 = (1 << 64) - 1
 ALWAYS = 1 << 64
+NO_STATE = TraceState.get_default()
 
 _RATIO = TraceIdRatioBased.should_sample
 _STATIC = StaticSampler.should_sample
 _PARENT = ParentBased.should_sample
 _DRAW_TRACE = RandomIdGenerator.generate_trace_id
 _DRAW_SPAN = RandomIdGenerator.generate_span_id
+
+
+_ON_START = {SpanProcessor.on_start, BatchSpanProcessor.on_start, SimpleSpanProcessor.on_start}
+_ON_ENDING = {kind._on_ending for kind in (SpanProcessor, BatchSpanProcessor, SimpleSpanProcessor)}  # noqa: SLF001 - to see whether one is there
+
+
+def _quiet(multi: object, processors: object) -> bool:
+    if type(multi) is not SynchronousMultiSpanProcessor or not isinstance(processors, tuple):
+        return False
+    for processor in processors:
+        kind = type(processor)
+        if kind.on_start not in _ON_START or getattr(kind, "_on_ending", None) not in _ON_ENDING:
+            return False
+        if vars(processor).keys() & {"on_start", "_on_ending", "on_end"}:
+            return False
+    return True
+
+
+def _name(here: Sampled) -> str:
+    return f"invoke_agent {here.attributes[AGENT_ID]}"
 
 
 class Bounds(NamedTuple):
@@ -187,6 +213,8 @@ class SdkSpans:
         ours.sampler = GivenDecision(self._decided, self._tracer.sampler)
         ours.id_generator = GivenIds(self._decided, random=self.random)
         self._resource = self._tracer.resource
+        self._processors: Any = None
+        self._quiet = False
         self._mold = mold_of(self._tracer)
         self._start = ours.start_span
 
@@ -220,25 +248,41 @@ class SdkSpans:
         flags = parent.trace_flags & TraceFlags.SAMPLED
         return bounds[(1 if flags else 2) if parent.is_remote else (3 if flags else 4)]
 
-    def cast(
-        self,
-        name: str,
-        context: Context,
-        parent: SpanContext | None,
-        own: SpanContext,
-        attributes: dict[str, Any],
-    ) -> Span | None:
-        """Start a span whose sampling is settled; ``None`` if it has to be :meth:`start`.
+    def deferring(self) -> bool:
+        """Whether a span may be made after its task has begun: nobody looks at it while it starts.
 
-        ``attributes`` must be plain strings and numbers; they are the span's from here on.
+        That is so while every processor of the provider has the SDK's own ``on_start``, which do
+        nothing. One may be added at any time, so this is to be asked for each span.
         """
         if self._tracer.resource is not self._resource:  # the SDK swaps it after a fork
             self._copy()
         if self._mold is None:
-            return None
-        span = self._mold.cast(name, own, parent, attributes)
-        span.start(None, context)
+            return False
+        processors = getattr(self._tracer.span_processor, "_span_processors", None)
+        if processors is not self._processors:
+            self._quiet = _quiet(self._tracer.span_processor, processors)
+            self._processors = processors
+        return self._quiet
+
+    def make(self, here: Sampled) -> Span:
+        """Make the span of a task that has begun."""
+        assert self._mold is not None  # noqa: S101 - or nothing would have been deferred
+        span = self._mold.cast(
+            _name(here), here.span_context(), here.parent, here.attributes.copy()
+        )
+        span.start(here.began, here.base)
         return span
+
+    def tell(self, here: Sampled) -> None:
+        """Hand the processors the record of a span that ends now and was never made."""
+        assert self._mold is not None  # noqa: S101 - or nothing would have been deferred
+        ids = here.ids
+        own = context_of(
+            int(ids[:32], 16), int(ids[32:] or ids[:16], 16), here.flags, here.state or NO_STATE
+        )
+        told = self._mold.tell(_name(here), own, here, time_ns())
+        for processor in self._processors:
+            processor.on_end(told)
 
     def start(
         self,

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _CHUNK = 256  # lines rendered at a time: about 0.3 ms, in which the thread may hold the interpreter
-_HURRY = 1024  # waiting lines at which the thread does not sit out its interval
+# Waiting lines at which the thread does not sit out its interval: few enough that what waits does
+# not fill the youngest generation of the garbage collector, which would then run again and again.
+_HURRY = 256
 _IDLE = 1.0  # an append may slip past the thread going idle; it is then found after this long
 _BUSY_FD = 5.0  # seconds for which a non-blocking descriptor may refuse a write
 

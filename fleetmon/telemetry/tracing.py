@@ -1,17 +1,19 @@
 """Spans for tasks: :class:`OTelTracer`, over whatever tracer provider the host has.
 
-The host's sampler decides, once for each task and before anything is built. A task that it drops
-costs two ids and an object that stands in the current context, so that whatever the host has
-instrumented below it follows the decision; a task that it keeps becomes an ordinary span of the
-host's SDK. Names follow the GenAI agent conventions of OpenTelemetry, see
-:mod:`fleetmon.telemetry.conventions`.
+The host's sampler decides, once for each task and before anything is built. Any task costs its ids
+and an object that stands in the current context, so that whatever the host has instrumented below
+it follows the decision; a task that is kept becomes an ordinary span of the host's SDK, as soon as
+somebody asks for it and at its end at the latest. Names follow the GenAI agent conventions of
+OpenTelemetry, see :mod:`fleetmon.telemetry.conventions`.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
-from random import getrandbits
+from random import randbytes
+from time import time_ns
 from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry import trace
@@ -34,7 +36,17 @@ from fleetmon.telemetry.conventions import (
     TASK_TYPE,
     TOOL_NAME,
 )
-from fleetmon.telemetry.current import KEY, PLAIN, RANDOM, Here, Recorded, base_of, live, runtime
+from fleetmon.telemetry.current import (
+    KEY,
+    PLAIN,
+    RANDOM,
+    Here,
+    Recorded,
+    Sampled,
+    base_of,
+    live,
+    runtime,
+)
 from fleetmon.telemetry.incidents import Incidents, place
 from fleetmon.telemetry.propagation import carrier
 from fleetmon.telemetry.render import message_of
@@ -52,12 +64,32 @@ if TYPE_CHECKING:
     from fleetmon.telemetry.export import TracingHandle
     from fleetmon.telemetry.sampling import SdkSpans
 
-_LOW64 = (1 << 64) - 1
-_ALWAYS = 1 << 64
+_ALWAYS = "g"  # above every text of hex digits
 _FINE = (SUCCEEDED, CANCELLED)
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _SAMPLED_RANDOM = TraceFlags(TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID)
 _new = dict.__new__
+
+# Trace ids drawn in blocks, as text: a draw, the comparison that samples and the digits of a log
+# line come to half of what they would from a number. Random as those of the SDK's own generator.
+_BLOCK = 128
+_drawn: list[str] = []
+_take = _drawn.pop
+if hasattr(os, "register_at_fork"):  # or parent and child would hand out the same
+    os.register_at_fork(after_in_child=_drawn.clear)
+
+
+def _draw() -> str:
+    """Return 32 hex digits, neither half of them zero."""
+    try:
+        return _take()
+    except IndexError:
+        pass
+    digits = "0" * 16
+    while digits.find("0" * 16) >= 0:
+        digits = randbytes(16 * _BLOCK).hex()  # noqa: S311 - ids, not secrets
+    _drawn.extend([digits[i : i + 32] for i in range(32, len(digits), 32)])
+    return digits[:32]
 
 
 class OTelTracer:
@@ -109,18 +141,23 @@ class OTelTracer:
         self._void = isinstance(
             provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider
         ) or isinstance(tracer, trace.NoOpTracer)
-        self._fast_ids, self._flags = True, RANDOM
+        self._fast_ids, self._flags, self._sampled = True, RANDOM, _SAMPLED_RANDOM
+        self._bounded = False  # roots are sampled by their ids alone
         self._drops_children = False  # tasks below one that is not sampled, without being asked
-        # Roots at or above this bound are dropped without further ado; ALWAYS: look closer.
-        self._root_bound = 0 if self._void and not self._global else _ALWAYS
+        # Roots whose lower half is at or above this text are dropped without further ado.
+        self._root_below = "" if self._void and not self._global else _ALWAYS
         if sdk is not None and type(tracer) is sdk.Tracer:
-            from fleetmon.telemetry.sampling import SdkSpans
+            from fleetmon.telemetry.sampling import ALWAYS, SdkSpans
 
             self._sdk = SdkSpans(cast("SdkTracer", tracer))
             self._fast_ids = self._sdk.fast_ids
-            self._flags = RANDOM if self._sdk.random else PLAIN
+            self._make = self._sdk.make
+            if not self._sdk.random:
+                self._flags, self._sampled = PLAIN, _SAMPLED
             if self._sdk.bounds is not None and self._fast_ids and self._sdk.random:
-                self._root_bound = self._sdk.bounds.root
+                bound = self._sdk.bounds.root
+                self._root_below = _ALWAYS if bound >= ALWAYS else f"{bound:016x}"
+                self._bounded = True
                 self._drops_children = self._sdk.bounds.local_unsampled == 0
 
     # -- the hot path -----------------------------------------------------------------------------
@@ -141,17 +178,27 @@ class OTelTracer:
         if outer or task.origin or task.parent is not None:
             self._begin_within(task, outer)
             return
-        trace_id = getrandbits(128)
-        if trace_id & _LOW64 < self._root_bound:
-            self._begin_root(task, outer, outer, trace_id)
+        try:
+            ids = _take()
+        except IndexError:
+            ids = _draw()
+        if ids[16:] < self._root_below:
+            sdk = self._sdk
+            if (
+                self._bounded
+                and sdk is not None
+                and type(task.task_type) is str
+                and sdk.deferring()
+            ):
+                self._defer(task, outer, None, ids)
+            else:
+                self._begin_root(task, outer, outer, ids)
             return
-        task.trace_id = trace_id
-        # The upper half serves as the span's id: as random, and the sampler looks at the lower.
-        task.span_id = span_id = trace_id >> 64 or 1
+        # The first half serves as the span's id: as random, and the sampler looks at the second.
+        task.ids = ids
         task.sampled = False
         task.span = here = _new(Here)
-        here.trace_id = trace_id
-        here.span_id = span_id
+        here.ids = ids
         here.outer = outer
         set_(here)
 
@@ -168,14 +215,15 @@ class OTelTracer:
         if outer is None:  # ended before
             return
         here.outer = None
-        get, set_ = self._get, self._set
+        get = self._get
         if get() is here:
+            set_ = self._set
             set_(live(outer) if outer else outer)
         else:
             here.stale = live(outer)
         if type(here) is not Here:
-            self._end_recorded(task, here.span)
-        elif task.outcome not in _FINE:
+            self._end_recorded(task, here)
+        elif task.outcome and task.outcome not in _FINE:
             self._incidents.failed(task, here.span_context())
 
     # -- everything else --------------------------------------------------------------------------
@@ -183,30 +231,36 @@ class OTelTracer:
     def _begin_within(self, task: TaskView, outer: Context) -> None:
         outer = live(outer)
         context = outer if task.origin is None else task.origin
-        if type(context) is Here:  # and so not recorded
-            flags, state, trace_id = context.flags, context.state, context.trace_id
-            if self._drops_children:  # below a task that is not sampled: the commonest nesting
-                self._drop(task, outer, context, trace_id, 0, flags, state)
-                return
-        span = context.get(KEY)
-        if span is None and task.parent is not None and task.parent.span is not None:
-            context = task.parent.span  # the enclosing task began in another thread
-            span = context.get(KEY)
-        parent = span.get_span_context() if isinstance(span, Span) else None
-        if parent is None or not parent.is_valid:
-            self._begin_root(task, outer, context, getrandbits(128))
+        if type(context) is Here and self._drops_children:
+            # below a task that is not sampled: the commonest nesting
+            ids = context.ids[:32] + _draw()[:16]
+            self._drop(task, outer, context, ids, context.flags, context.state)
+            return
+        parent: SpanContext | None = None
+        if isinstance(context, Here):
+            parent = context.span_context()  # without making its span
         else:
-            self._begin_checked(task, outer, context, parent, parent.trace_id)
+            span = context.get(KEY)
+            if isinstance(span, Span):
+                parent = span.get_span_context()
+            elif task.parent is not None and isinstance(task.parent.span, Here):
+                context = task.parent.span  # the enclosing task began in another thread
+                parent = context.span_context()
+        if parent is None or not parent.is_valid:
+            self._begin_root(task, outer, context, _draw())
+        else:
+            ids = f"{parent.trace_id:032x}{_draw()[:16]}"
+            self._begin_checked(task, outer, context, parent, ids)
 
-    def _begin_root(self, task: TaskView, outer: Context, context: Context, trace_id: int) -> None:
+    def _begin_root(self, task: TaskView, outer: Context, context: Context, ids: str) -> None:
         if self._global and self._void:
             now = trace.get_tracer_provider()
             if now is not self._provider:
                 self._resolve(now)
         sdk = self._sdk
         if sdk is not None and not self._fast_ids:
-            trace_id = sdk.generator.generate_trace_id()
-        self._begin_checked(task, outer, context, None, trace_id or 1)
+            ids = f"{sdk.generator.generate_trace_id() or 1:032x}{_draw()[:16]}"
+        self._begin_checked(task, outer, context, None, ids)
 
     def _begin_checked(
         self,
@@ -214,7 +268,7 @@ class OTelTracer:
         outer: Context,
         context: Context,
         parent: SpanContext | None,
-        trace_id: int,
+        ids: str,
     ) -> None:
         sdk = self._sdk
         if parent is None:
@@ -223,9 +277,69 @@ class OTelTracer:
             flags = RANDOM if parent.trace_flags & TraceFlags.RANDOM_TRACE_ID else PLAIN
             state = parent.trace_state
         bound = None if sdk is None else sdk.bound(parent)
-        if self._void or (bound is not None and trace_id & _LOW64 >= bound):
-            self._drop(task, outer, context, trace_id, 0, flags, state)
+        if self._void or (bound is not None and int(ids[16:32], 16) >= bound):
+            self._drop(task, outer, context, ids, flags, state)
             return
+        if (
+            bound is not None
+            and sdk is not None
+            and self._fast_ids
+            and type(task.agent_id) is str
+            and type(task.task_type) is str
+            and sdk.deferring()
+        ):
+            here = self._defer(task, outer, parent, ids)
+            here.base = base_of(context)
+            here.state = state
+        else:
+            self._begin_asked(task, outer, context, parent, ids, flags, state)
+
+    def _defer(
+        self, task: TaskView, outer: Context, parent: SpanContext | None, ids: str
+    ) -> Sampled:
+        """Record a task whose span need not be there before somebody asks for it."""
+        agent_id = task.agent_id
+        task.sampled = True
+        task.ids = ids
+        task.span = here = _new(Sampled)
+        here.ids = ids
+        here.outer = outer
+        here.parent = parent
+        if parent is None:
+            here.flags = self._sampled
+        elif parent.trace_flags & TraceFlags.RANDOM_TRACE_ID:
+            here.flags = _SAMPLED_RANDOM
+        here.maker = self._make
+        here.attributes = {
+            OPERATION: INVOKE_AGENT,
+            PROVIDER: self.provider_name,
+            AGENT_ID: agent_id,
+            AGENT_NAME: agent_id,
+            TASK_TYPE: task.task_type,
+            TASK_ID: task.id,
+            GENERATION: task.generation,
+            ATTEMPT: task.attempt,
+        }
+        here.began = time_ns()
+        set_ = self._set
+        set_(here)
+        try:
+            self._in_flight[agent_id][task.id] = here
+        except KeyError:
+            self._in_flight.setdefault(agent_id, {})[task.id] = here
+        return here
+
+    def _begin_asked(  # noqa: PLR0917 - what _begin_checked found out
+        self,
+        task: TaskView,
+        outer: Context,
+        context: Context,
+        parent: SpanContext | None,
+        ids: str,
+        flags: TraceFlags,
+        state: TraceState | None,
+    ) -> None:
+        sdk = self._sdk
         name = f"invoke_agent {task.agent_id}"
         attributes: dict[str, AttributeValue] = {
             OPERATION: INVOKE_AGENT,
@@ -239,45 +353,37 @@ class OTelTracer:
         }
         if sdk is None:  # somebody else's provider: it decides while it starts the span
             span = self._tracer.start_span(name, context, SpanKind.INTERNAL, attributes)
-            found = span.get_span_context()
-            if not found.is_valid:
-                self._drop(task, outer, context, trace_id, 0, flags, state)
+            if not span.get_span_context().is_valid:
+                self._drop(task, outer, context, ids, flags, state)
                 return
-            self._keep(task, outer, context, span, found)
+            self._keep_span(task, outer, context, span)
             return
-        span_id = getrandbits(64) or 1 if self._fast_ids else sdk.generator.generate_span_id()
-        if bound is not None and type(task.agent_id) is str and type(task.task_type) is str:
-            chosen = _SAMPLED_RANDOM if flags else _SAMPLED
-            own = SpanContext(
-                trace_id, span_id, is_remote=False, trace_flags=chosen, trace_state=state
-            )
-            cast_span = sdk.cast(name, context, parent, own, attributes)
-            if cast_span is not None:
-                self._keep(task, outer, context, cast_span, own)
-                return
+        trace_id = int(ids[:32], 16)
+        span_id = int(ids[32:] or ids[:16], 16)
+        if not self._fast_ids:
+            span_id = sdk.generator.generate_span_id()
+            ids = f"{ids[:32]}{span_id:016x}"
         result = sdk.decide(context, parent, trace_id, name, attributes)
         if result.decision is sdk.dropped:
-            self._drop(task, outer, context, trace_id, span_id, flags, result.trace_state)
+            self._drop(task, outer, context, ids, flags, result.trace_state)
             return
         span = sdk.start(name, context, trace_id, span_id, result)
         if span.is_recording():
-            self._keep(task, outer, context, span, span.get_span_context())
+            self._keep_span(task, outer, context, span)
         else:  # a configurator has switched our scope off
-            self._drop(task, outer, context, trace_id, span_id, flags, state)
+            self._drop(task, outer, context, ids, flags, state)
 
-    def _drop(  # noqa: PLR0917 - six facts, no more, on the way of every task
+    def _drop(  # noqa: PLR0917 - six facts, no more, on the way of every nested task
         self,
         task: TaskView,
         outer: Context,
         context: Context,
-        trace_id: int,
-        span_id: int,
+        ids: str,
         flags: TraceFlags,
         state: TraceState | None,
     ) -> None:
         task.span = here = _new(Here)
-        here.trace_id = task.trace_id = trace_id
-        here.span_id = task.span_id = span_id or getrandbits(64) or 1
+        here.ids = task.ids = ids
         here.flags = flags
         here.state = state
         here.base = base_of(context)
@@ -285,24 +391,33 @@ class OTelTracer:
         task.sampled = False
         self._set(here)
 
-    def _keep(
-        self, task: TaskView, outer: Context, context: Context, span: Span, found: SpanContext
-    ) -> None:
+    def _keep_span(self, task: TaskView, outer: Context, context: Context, span: Span) -> None:
+        found = span.get_span_context()
         task.span = here = _new(Recorded)
-        here.trace_id = task.trace_id = found.trace_id
-        here.span_id = task.span_id = found.span_id
         here.span = span
+        self._keep(task, outer, context, f"{found.trace_id:032x}{found.span_id:016x}", here)
+        task.sampled = found.trace_flags.sampled
+
+    def _keep(self, task: TaskView, outer: Context, context: Context, ids: str, here: Here) -> None:
+        here.ids = task.ids = ids
         here.base = base_of(context)
         here.outer = outer
-        task.sampled = found.trace_flags.sampled
         self._set(here)
-        self._in_flight.setdefault(task.agent_id, {})[task.id] = span
+        self._in_flight.setdefault(task.agent_id, {})[task.id] = here
 
-    def _end_recorded(self, task: TaskView, span: Span) -> None:
+    def _end_recorded(self, task: TaskView, here: Sampled | Recorded) -> None:
         mine = self._in_flight.get(task.agent_id)
         if mine is not None:
             mine.pop(task.id, None)
         outcome = task.outcome
+        if isinstance(here, Sampled):
+            sdk = self._sdk
+            if here.made is None and outcome == SUCCEEDED and sdk is not None:
+                sdk.tell(here)
+                return
+            span = here.make()
+        else:
+            span = here.span
         if outcome != SUCCEEDED:
             span.set_attribute(OUTCOME, OUTCOMES[outcome])
             if outcome not in _FINE:

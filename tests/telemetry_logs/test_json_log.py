@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,12 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetmon.events import Event, EventKind
+from fleetmon.hooks import Identified
 from fleetmon.numbers import CANCELLED, DEAD_LETTERED, FAILED, OUTCOMES, SUCCEEDED, TIMED_OUT
 from fleetmon.telemetry.logs import JsonLog
 from fleetmon.telemetry.render import Renderer, dumps, plain
 
 SECRET = "PAYLOAD-7f3a"
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=30)  # surrogates and all
+
+
+class FakeTask(SimpleNamespace, Identified):
+    pass
 
 
 def make_task(task_id=1, **fields):
@@ -35,10 +41,9 @@ def make_task(task_id=1, **fields):
         "outcome": SUCCEEDED,
         "error_type": "",
         "error": None,
-        "trace_id": 0xABC,
-        "span_id": 0xDEF,
+        "ids": f"{0xABC:032x}{0xDEF:016x}",
     }
-    return SimpleNamespace(**(base | fields))
+    return FakeTask(**(base | fields))
 
 
 def make_event(kind=EventKind.LAPSED, **data):
@@ -83,7 +88,7 @@ def test_line_has_the_agreed_fields_in_the_agreed_order():
     (flat,) = lines_of(make_task(), flatten=True)
     assert flat["outcome"] == "succeeded"
     assert "extra" not in flat
-    (untraced,) = lines_of(make_task(trace_id=0))
+    (untraced,) = lines_of(make_task(ids=""))
     assert "trace_id" not in untraced
 
 
@@ -147,14 +152,14 @@ def test_tracebacks_are_rate_limited_while_type_and_place_stay():
 @given(
     st.tuples(ANY_TEXT, ANY_TEXT, ANY_TEXT, ANY_TEXT),
     st.booleans(),
-    st.integers(0, 4),
+    st.integers(1, 4),
     st.integers(0, 2**63),
 )
 def test_every_line_is_json_whatever_the_strings_hold(texts, flat, out, no):
     service, agent, kind, error = texts
     renderer = Renderer(service, flatten=flat, messages=True, clock=lambda: 0.0, wall=lambda: 1e9)
     broken = ValueError(error)
-    item = (2.0, 1.0, out, agent, kind, no, 1, 2, no, no, error, broken)
+    item = (2.0, 1.0, out, agent, kind, no, 1, 2, f"{no:032x}", error, broken)
     text = renderer.render(
         [item, Event(1, 1e9, 0.0, EventKind.COMMAND, agent, 0, 0, {kind: error})]
     )
@@ -200,17 +205,49 @@ def test_values_that_fight_back_are_named_and_bounded():
 def test_stamps_follow_a_wall_clock_that_was_set():
     wall = [1_000_000_000.0]
     renderer = Renderer("svc", clock=lambda: 50.0, wall=lambda: wall[0])
-    item = (49.0, 48.0, 0, "A", "t", 1, 1, 1, 0, 0, "", None)
+    item = (49.0, 48.0, 0, "A", "t", 1, 1, 1, "", "", None)
     before = json.loads(renderer.render([item]))["timestamp"]
     wall[0] += 3600
     after = json.loads(renderer.render([item]))["timestamp"]
     assert (before, after) == ("2001-09-09T01:46:39.000000Z", "2001-09-09T02:46:39.000000Z")
 
 
+ITEMS = st.tuples(
+    st.floats(0, 1e6) | st.sampled_from([5.0, 5.0004, 5.000999999, 5.001, 5.9999999]),
+    st.floats(0, 400.0)
+    | st.sampled_from([0.0, 0.0005, 0.000999999, 0.0009999999, 0.001, 0.9999999]),
+    st.integers(0, 4),
+    st.sampled_from("AB"),
+    st.sampled_from("tu"),
+    st.integers(1, 10**9),
+    st.integers(0, 2),
+    st.integers(1, 2),
+    st.sampled_from(["", "ab" * 16, "ab" * 16 + "cd" * 8]),
+).map(lambda i: (i[0], i[0] - i[1], *i[2:], "", None))
+
+
+@given(st.lists(ITEMS, max_size=12), st.floats(1e9, 2e9))
+def test_lines_that_come_together_are_the_same_as_one_by_one_and_tell_times_to_the_microsecond(
+    items, wall
+):
+    renderer = Renderer("svc", clock=lambda: 0.0, wall=lambda: wall)
+    text = renderer.render(items)
+    assert text == "".join(renderer.render([item]) for item in items)
+    for item, line in zip(items, map(json.loads, text.splitlines()), strict=True):
+        at = datetime.fromisoformat(line["timestamp"]).timestamp()
+        assert at == pytest.approx(wall + item[0], abs=2.1e-6)
+        assert line["extra"]["duration_seconds"] == pytest.approx(item[0] - item[1], abs=1e-6)
+        assert (line["agent_id"], line["task_type"]) == item[3:5]
+        assert (line.get("trace_id", ""), line.get("span_id", "")) == (
+            item[8][:32],
+            item[8][32:] or item[8][:16],
+        )
+
+
 def test_many_task_types_do_not_grow_the_memory_of_prepared_lines():
     renderer = Renderer("svc")
     for n in range(20_000):
-        renderer.render([(2.0, 1.0, 0, "A", f"type-{n}", n, 1, 1, 0, 0, "", None)])
+        renderer.render([(2.0, 1.0, 0, "A", f"type-{n}", n, 1, 1, "", "", None)])
     assert len(renderer._prepared) <= 4096
 
 
@@ -352,7 +389,7 @@ from fleetmon.telemetry.logs import JsonLog
 log = JsonLog()
 for n in range({count}):
     log.ended(SimpleNamespace(id=n, agent_id="A", task_type="t", generation=1, attempt=1,
-        started_at=1.0, ended_at=2.0, outcome=0, error_type="", error=None, trace_id=1, span_id=2))
+        started_at=1.0, ended_at=2.0, outcome=0, error_type="", error=None, ids="1" * 32))
 {after}
 """
 ROOT = str(Path(__file__).resolve().parents[2])

@@ -15,7 +15,7 @@ from fleetmon.telemetry.mold import mold_of
 
 def make_here(**fields):
     here = dict.__new__(Here)
-    here.trace_id, here.span_id, here.outer = 0xA, 0xB, Context()
+    here.ids, here.outer = f"{0xA:032x}{0xB:016x}", Context()
     for name, value in fields.items():
         setattr(here, name, value)
     return here

@@ -26,12 +26,17 @@ from opentelemetry.sdk.trace.sampling import (
 )
 
 from fleetmon.events import Event, EventKind
+from fleetmon.hooks import Identified
 from fleetmon.numbers import CANCELLED, FAILED, SUCCEEDED
 from fleetmon.telemetry.propagation import adopt, adopted, carrier, extract, inject
 from fleetmon.telemetry.sampling import ALWAYS, Bounds, bounds_of
 from fleetmon.telemetry.tracing import OTelTracer
 
 SECRET = "PAYLOAD-7f3a"
+
+
+class FakeTask(SimpleNamespace, Identified):
+    pass
 
 
 def make_task(task_id=1, agent_id="APEX", **fields):
@@ -48,12 +53,10 @@ def make_task(task_id=1, agent_id="APEX", **fields):
         "outcome": SUCCEEDED,
         "error_type": "",
         "error": None,
-        "trace_id": 0,
-        "span_id": 0,
         "sampled": False,
         "span": None,
     }
-    return SimpleNamespace(**(base | fields))
+    return FakeTask(**(base | fields))
 
 
 def rig(sampler=ALWAYS_ON, **options):
