@@ -250,8 +250,8 @@ class Hub:
             row.health = health
         self.seq += 1
         row.seq = self.seq
-        if before is None or rest_of(facts) != rest_of(before):
-            row.rest = self.seq
+        if before is None or not self._ticking or rest_of(facts) != rest_of(before):
+            row.rest = self.seq  # as if it had, where nobody takes ticks
         # made here, where there are pauses in between, and not when a reader takes many at once
         ticked = self._ticking and row.rest != row.seq
         if ticked:
