@@ -73,8 +73,9 @@ def unit(kind: str) -> Callable[[float], str]:
                 return scaled(value, 1024, [" B", " KiB", " MiB", " GiB", " TiB"], "")
             case "Bps":
                 return scaled(value, 1000, [" B", " kB", " MB", " GB"], "/s")
-            case "ops" | "reqps":
-                return scaled(value, 1000, ["", "K", "M"], f" {kind.removesuffix('ps')}/s")
+            case "ops" | "reqps" | "cps":
+                what = {"ops": " ops/s", "reqps": " req/s", "cps": " c/s"}[kind]
+                return scaled(value, 1000, ["", "K", "M"], what)
             case _:
                 return scaled(value, 1000, ["", " K", " Mil", " Bil"], "")
 

@@ -35,7 +35,7 @@ NEEDS = {
 
 def not_asked(target: queries.Target) -> str:
     if target.loki:
-        return "asks Loki, in LogQL"
+        return "asks Loki: see test_logs"
     return next((why for name, why in NOT_HERE.items() if name in target.expr), "")
 
 
@@ -89,7 +89,11 @@ def test_what_is_not_asked_is_named_and_is_there():
         if not_asked(target):
             left_out[target.board].append(target.panel)
     assert left_out == {
-        "fleetmon-logs": ["Lines a second, by level", "Errors a second, by agent", "Lines"],
+        "fleetmon-logs": [
+            "Lines a second, by level",
+            "Warnings and errors a second, by agent",
+            "Lines",
+        ],
         "fleetmon-ryot-load": ["Memory of the GPUs"],
     }
 

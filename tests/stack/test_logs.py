@@ -23,6 +23,9 @@ import yaml
 from conftest import need
 from running import DEPLOY, ROOT, Server, eventually, free_port, request
 
+sys.path.insert(0, str(DEPLOY / "grafana"))
+import queries
+
 boto3 = pytest.importorskip("boto3", reason="the extra stack is not installed")
 pytest.importorskip("moto.server", reason="the extra stack is not installed")
 
@@ -90,7 +93,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory, table) -> Iterator[Logs]:
     http, grpc, s3 = free_port(), free_port(), free_port()
     demo = subprocess.Popen(
         [
-            *(sys.executable, "-m", "fleetmon", "demo", "--duration", "8"),
+            *(sys.executable, "-m", "fleetmon", "demo", "--chaos", "--duration", "8"),
             *("--metrics", "127.0.0.1:0", "--log", str(directory / "demo" / "demo.jsonl")),
         ],
         cwd=ROOT,
@@ -221,6 +224,26 @@ def test_the_lines_of_an_agent_are_found_by_its_name(logs):
     name = next(line["agent_id"] for line in logs.lines if line.get("agent_id"))
     found = logs.query(f'{{app="fleetmon-demo"}} | agent_id="{name}"')
     assert len(found) == sum(line.get("agent_id") == name for line in logs.lines)
+
+
+def test_every_query_of_the_logs_dashboard_gives_lines_or_numbers(logs, table):
+    board = queries.read()["fleetmon-logs"]
+    for name in ("app", "namespace"):  # its variables
+        assert logs.get(f"label/{name}/values", since="1h") == [LABELS[name]]
+    asked = [target for target in queries.of_board(board) if target.loki]
+    values = {"namespace": "fleetmon", "app": ".*", "__auto": "1m"}
+    answers = {
+        str(target): logs.get(
+            "query_range", query=queries.fill(target.expr, values), since="1h", step="10"
+        )["result"]
+        for target in asked
+    }
+    table.dashboard("fleetmon-logs (Loki)", len(asked), sum(map(bool, answers.values())))
+    assert len(asked) == 3
+    assert all(answers.values()), answers.keys()
+    # a level is what it was in the line
+    levels = {row["metric"]["level"] for row in next(iter(answers.values()))}
+    assert levels == {line["level"] for line in logs.lines}
 
 
 def test_chunks_and_index_go_to_the_bucket(logs):

@@ -235,26 +235,3 @@ def test_wrong_usage_is_named_and_ends_with_2(silences, words, said):
     done = silences.run(*words)
     assert (done.returncode, done.stdout, silences.there()) == (2, "", [])
     assert said in done.stderr
-
-
-# -- rollout-guard.sh ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("errors", "undone"), [("0.99", False), ("0.000001", True)])
-def test_the_guard_reads_a_real_prometheus_and_rolls_back_beyond_its_limit(
-    addresses, tmp_path, errors, undone
-):
-    stub = tmp_path / "kubectl"
-    stub.write_text('#!/bin/sh\necho "$*" >>"$(dirname "$0")/asked"\n')
-    stub.chmod(0o755)
-    done = script(
-        "automation/rollout-guard.sh",
-        *("--prometheus", addresses["PROMETHEUS_URL"], "--errors", errors, "--burn", "99"),
-        *("--every", "0.1", "--for", "3", "--strikes", "2"),
-        PATH=f"{tmp_path}:{os.environ['PATH']}",
-    )
-    assert done.returncode == int(undone), done.stdout + done.stderr
-    assert "failed tasks 0." in done.stdout
-    assert "no answer" not in done.stdout
-    asked = (tmp_path / "asked").read_text().splitlines() if undone else []
-    assert asked[:1] == (["--namespace fleetmon rollout undo deployment/fleet"] if undone else [])

@@ -17,21 +17,24 @@ LOGS = Board(
                 lines(
                     "Lines a second, by level",
                     Query(
-                        f"sum by (level) (rate({_STREAM} | json | __error__=`` [$__auto]))",
+                        f"sum by (level) (rate({_STREAM} [$__auto]))",
                         "{{level}}",
                         loki=True,
                     ),
+                    unit="cps",
                     stacked=True,
                     width=12,
                 ),
                 lines(
-                    "Errors a second, by agent",
+                    "Warnings and errors a second, by agent",
                     Query(
-                        f"sum by (agent_id) (rate({_STREAM} | json | level=`error` [$__auto]))",
+                        f"sum by (agent_id) (rate({_STREAM} | agent_id!=`` | level=~`warning|error` [$__auto]))",
                         "{{agent_id}}",
                         loki=True,
                     ),
+                    unit="cps",
                     width=12,
+                    many=True,
                 ),
             ),
         ),
