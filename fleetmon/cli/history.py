@@ -106,11 +106,15 @@ def _whole(record: Recording, agent_id: str, since: float, tasks: int) -> dict[s
         "tasks": [t._asdict() for t in record.tasks(agent_id, since=since, limit=tasks)],
         "interrupted": [t._asdict() for t in record.interrupted() if t.agent_id == agent_id],
         "gaps": [g._asdict() for g in record.gaps(since)],
+        "forgotten": _forgotten(record, since),
     }
 
 
 def _lines(record: Recording, agent_id: str, since: float, tasks: int) -> Iterator[str]:
     yield agent_id
+    if room := _forgotten(record, since):
+        between = f"{words.moment(room['since'])} and {words.moment(room['until'])}"
+        yield f"what happened between {between} was forgotten to make room"
     for life, row in _rows(record, agent_id):
         if life.last >= since:
             yield from _life(record, agent_id, life, row, since)
@@ -128,6 +132,13 @@ def _lines(record: Recording, agent_id: str, since: float, tasks: int) -> Iterat
             f"  {words.moment(done.ended)}  {done.task_id:>6} {done.task_type} "
             f"{done.outcome.replace('_', ' ')}{why} {took}"
         )
+
+
+def _forgotten(record: Recording, since: float) -> dict[str, float] | None:
+    found = record.forgotten()
+    if found is None or found[1] < since:
+        return None
+    return {"since": found[0], "until": found[1]}
 
 
 def _life(

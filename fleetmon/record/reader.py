@@ -24,6 +24,7 @@ from fleetmon.record.shapes import (
     RecordedEvent,
     RecordedTask,
     RecordedWarning,
+    blocked_of,
 )
 from fleetmon.record.store import writing
 from fleetmon.rows import COLUMNS, AgentRow
@@ -131,11 +132,17 @@ class Recording:
     def gaps(self, since: float = 0.0, until: float = 1e12) -> tuple[Gap, ...]:
         """Return the times of which the record lacks something."""
         rows = self._all(
-            "SELECT life, since, until, lost FROM gaps WHERE until>=? AND since<=? ORDER BY id",
+            "SELECT life, since, until, lost FROM gaps WHERE until>=? AND since<=? AND life>0"
+            " ORDER BY id",
             since,
             until,
         )
         return tuple(Gap(life, x, y, json.loads(lost)) for life, x, y, lost in rows)
+
+    def forgotten(self) -> tuple[float, float] | None:
+        """Return since and until when the record was pruned of all that happened, if it was."""
+        rows = self._all("SELECT since, until FROM gaps WHERE life=0")
+        return (rows[0][0], rows[0][1]) if rows else None
 
     # -- pictures --------------------------------------------------------------------------------
 
@@ -275,17 +282,7 @@ class Recording:
         )
         if not found or found[0][0] == EventKind.LOOP_FREED:
             return None
-        _, agent_id, began, text = found[0]
-        data = json.loads(text)
-        return {
-            "agent_id": agent_id,
-            "task_type": data.get("task_type", ""),
-            "seconds": round(max(0.0, clock - began) + data.get("seconds", 0.0), 3),
-            "since": round(began - data.get("seconds", 0.0), 3),
-            "file": data.get("file", ""),
-            "line": data.get("line", 0),
-            "function": data.get("function", ""),
-        }
+        return blocked_of(*found[0][1:], clock=clock)
 
     # -- what happened ---------------------------------------------------------------------------
 

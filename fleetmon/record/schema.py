@@ -108,7 +108,7 @@ CREATE TABLE warnings(
     severity TEXT NOT NULL,
     text TEXT NOT NULL
 );
--- times of which the record knows that it lacks something
+-- times of which the record knows that it lacks something; life 0: what was forgotten for room
 CREATE TABLE gaps(
     id INTEGER PRIMARY KEY,
     life INTEGER NOT NULL,

@@ -8,6 +8,7 @@ memory and file in agreement. Belongs to one thread.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleetmon._version import __version__
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from fleetmon.snapshot import FleetWarning
 
 _BATCH = 8192  # ends in one row of the file
+_NUMBER = re.compile(r"\d[\d.]*")
 
 
 class Life(NamedTuple):
@@ -92,8 +94,8 @@ class Scribe:
         self._next_rows: dict[str, Row] | None = None
         self._facts: str = ""
         self._next_facts: str | None = None
-        self._warned: dict[tuple[str, str], int] = {}
-        self._next_warned: dict[tuple[str, str], int] | None = None
+        self._warned: dict[tuple[str, str, str], int] = {}
+        self._next_warned: dict[tuple[str, str, str], int] | None = None
         self._restarts: dict[str, tuple[int, tuple[float, ...]]] = {}
         self._next_restarts: dict[str, tuple[int, tuple[float, ...]]] | None = None
 
@@ -239,8 +241,13 @@ class Scribe:
         self._next_restarts = dict(restarts)
 
     def warnings(self, warned: Iterable[FleetWarning], at: float, clock: float) -> None:
-        """Write which warnings have come up and which are over; a sentence is kept as it began."""
-        now = {(each.rule, each.agent_id): each for each in warned}
+        """Write which warnings have come up and which are over.
+
+        A sentence whose numbers move is kept as it began; another sentence is another warning,
+        from now on.
+        """
+        now = {(w.rule, w.agent_id, _NUMBER.sub("#", w.text)): w for w in warned}
+        before = {key[:2] for key in self._warned}
         kept = {key: number for key, number in self._warned.items() if key in now}
         execute_all(
             self._database,
@@ -249,11 +256,12 @@ class Scribe:
         )
         for key, each in now.items():
             if key not in kept:
+                since = at if key[:2] in before else at - (clock - each.since)
                 kept[key] = _inserted(
                     self._database,
                     "INSERT INTO warnings(life, since, rule, agent_id, severity, text)"
                     " VALUES (?,?,?,?,?,?)",
-                    (self.life, at - (clock - each.since), *key, each.severity, each.text),
+                    (self.life, since, *key[:2], each.severity, each.text),
                 )
         self._next_warned = kept
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -126,3 +127,24 @@ class Gap(NamedTuple):
     since: float
     until: float
     lost: dict[str, int]
+
+
+def blocked_of(agent_id: str, began: float, text: str, *, clock: float) -> dict[str, Any]:
+    """Return who blocks an event loop, as a frame of the stream tells it.
+
+    Args:
+        agent_id: whose task it is.
+        began: the supervisor's clock when the event was told.
+        text: the event's data, JSON.
+        clock: the supervisor's clock now.
+    """
+    data = json.loads(text)
+    return {
+        "agent_id": agent_id,
+        "task_type": data.get("task_type", ""),
+        "seconds": round(max(0.0, clock - began) + data.get("seconds", 0.0), 3),
+        "since": round(began - data.get("seconds", 0.0), 3),
+        "file": data.get("file", ""),
+        "line": data.get("line", 0),
+        "function": data.get("function", ""),
+    }

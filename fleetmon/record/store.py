@@ -225,10 +225,23 @@ class Store:
     def _forget(self, before: float) -> bool:
         with self.transaction() as database:
             changes = database.total_changes
+            (since,) = database.execute(
+                "SELECT coalesce((SELECT since FROM gaps WHERE life=0),"
+                " (SELECT min(began_at) FROM lives))"
+            ).fetchone()
             for table in TIMED:
                 database.execute(f"DELETE FROM {table} WHERE at < ?", (before,))  # noqa: S608 - our own names
+            if database.total_changes > changes:  # who reads is told that there was more
+                database.execute("DELETE FROM gaps WHERE life=0")
+                database.execute(
+                    "INSERT INTO gaps(life, since, until, lost) VALUES (0,?,?,'{}')",
+                    (before if since is None else min(since, before), before),
+                )
             for table in ("gaps", "warnings"):
-                database.execute(f"DELETE FROM {table} WHERE until < ?", (before,))  # noqa: S608 - our own names
+                database.execute(
+                    f"DELETE FROM {table} WHERE until < ? AND life > 0",  # noqa: S608 - our own names
+                    (before,),
+                )
             database.execute(
                 "DELETE FROM interrupted WHERE fate <> 'pending' AND since < ?", (before,)
             )

@@ -84,7 +84,7 @@ class Task(hooks.Identified):
     timer: asyncio.TimerHandle | None = None
     origin: Any
     failure: tuple[str, BaseException | None] | None
-    started_at: float
+    started_at = 0.0  # observers look at it on tasks, too, that ended while they waited
     parent: Task | None = None
     context: Context | None = None
     incarnation: Incarnation | None = None

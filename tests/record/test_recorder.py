@@ -25,6 +25,7 @@ from fleetmon import (
     Supervisor,
     SupervisorSettings,
 )
+from fleetmon.cli import main
 from fleetmon.record.store import lock_of
 from fleetmon.rows import row_of
 from fleetmon.testing import capture
@@ -194,6 +195,30 @@ async def test_warnings_are_recorded_with_their_time_and_say_where_to_jump(tmp_p
             assert read.at(warned.until + 0.001).facts["warnings"] == []
 
 
+async def test_another_sentence_about_the_same_thing_is_another_warning(tmp_path):
+    from fleetmon.record.reader import RecordedWarning
+    from fleetmon.record.scribe import Life, Scribe
+    from fleetmon.record.store import Store
+    from fleetmon.rows import COLUMNS
+    from fleetmon.snapshot import FleetWarning
+
+    store = Store(tmp_path / "fleet.db", max_bytes=1 << 24, max_age=None)
+    with store.transaction() as database:
+        scribe = Scribe(database, Life("f", "e", 1, COLUMNS, 1000.0, 0.0, "0"))
+        scribe.committed()
+        for at, texts in ((5.0, ["falls (3 of 9)"]), (6.0, ["falls (4 of 9)"]), (7.0, ["fell"]),
+                          (8.0, [])):  # fmt: skip
+            told = [FleetWarning("storm", "", 4.0, "critical", text) for text in texts]
+            scribe.warnings(told, 1000.0 + at, at)
+            scribe.committed()
+    store.close()
+    with Recording(tmp_path / "fleet.db") as read:
+        assert read.warnings() == [
+            RecordedWarning(1, 1004.0, 1007.0, "storm", "", "critical", "falls (3 of 9)"),
+            RecordedWarning(1, 1007.0, 1008.0, "storm", "", "critical", "fell"),
+        ]
+
+
 async def test_an_idle_fleet_says_that_it_is_alive_and_nothing_else(tmp_path):
     path = tmp_path / "fleet.db"
     async with Supervisor(recorder=recorder(path)) as fleet:
@@ -231,8 +256,11 @@ async def test_a_record_is_bounded_and_forgets_the_oldest_first(tmp_path):
             assert picture.row("A").lifecycle in ("running", "paused")
 
 
-async def test_what_is_too_old_is_forgotten_but_not_the_life_that_goes_on(tmp_path):
+async def test_what_is_too_old_is_forgotten_and_said_to_be_but_not_the_life_that_goes_on(
+    tmp_path, capsys
+):
     path = tmp_path / "fleet.db"
+    began = time.time()
     record = recorder(path, max_age=1.0)
     async with Supervisor(calm(), recorder=record) as fleet:
         agent = await fleet.add("A", worker)
@@ -246,6 +274,12 @@ async def test_what_is_too_old_is_forgotten_but_not_the_life_that_goes_on(tmp_pa
                     await asyncio.sleep(0.1)
                 assert [life.ended for life in read.lives()] == [""]
                 assert read.at(time.time()).row("A").restarts > 0
+                since, until = read.forgotten()
+                assert began <= since < until < time.time()
+                assert all(event.at >= until for event in read.events())
+                assert read.gaps() == ()  # it lacks nothing of what it is there to tell
+    code, out = main(["history", "A", "--record", str(path)]), capsys.readouterr().out
+    assert (code, "was forgotten to make room" in out.splitlines()[1]) == (0, True)
 
 
 async def test_the_streak_of_restarts_is_neither_forgotten_nor_invented_over_a_restart(tmp_path):

@@ -88,7 +88,18 @@ class Replay:
 
     def _since(self, since: float, until: float) -> list[dict[str, Any]]:
         found = self._recording.events(since, until, limit=_EVENTS)
-        return [event._asdict() for event in found]
+        told = [event._asdict() for event in found]
+        lacks = [g._asdict() for g in self._recording.gaps(since, until) if g.since >= since]
+        lost = self._recording.forgotten()
+        if lost is not None and since <= lost[1] <= until:
+            lacks.append({"since": lost[0], "until": lost[1], "lost": {}})
+        if lacks:
+            told += [
+                {"seq": 0, "at": gap["until"], "kind": "record_lacks", "data": gap["lost"]}
+                for gap in lacks
+            ]
+            told.sort(key=lambda event: event["at"])
+        return told
 
     def details(self, agent_id: str) -> Future[dict[str, Any]]:
         """Return what the recording tells of an agent."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _FIRST = 0.3  # seconds that the first rows may take before the program is loaded meanwhile
 _LAST = 10.0  # seconds after which the program is there for certain
-_ESCAPE = "40"  # milliseconds after which an escape is the key and not the head of a sequence
+_ESCAPE = "50"  # milliseconds after which an escape is the key and not the head of a sequence
 
 
 class Options(NamedTuple):

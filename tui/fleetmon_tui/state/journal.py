@@ -61,8 +61,8 @@ class Journal:
                 told = f"{lost} event{'s' if lost != 1 else ''} missed here"
                 self.entries.append(Entry(0, event["at"], "", "", told, "warn"))
                 lost = 0
-            if event["seq"] > self.seq:
-                self.seq = event["seq"]
+            if event["seq"] > self.seq or not event["seq"]:  # the latter is no event of the fleet's
+                self.seq = max(self.seq, event["seq"])
                 self.entries.append(entry(event))
 
     def note(self, at: float, text: str) -> None:
@@ -138,6 +138,12 @@ def _where(data: Mapping[str, Any]) -> str:
     return f" at {data['file']}:{data['line']} in {data.get('function', '?')}"
 
 
+def _lacks(lost: Mapping[str, Any]) -> str:
+    if not lost:
+        return "what was before this was forgotten: the record keeps within its size and age"
+    return "the record lacks " + ", ".join(f"{n} {kind}" for kind, n in lost.items()) + " here"
+
+
 def _command(data: Mapping[str, Any]) -> str:
     who = f" by {data['actor']}" if data.get("actor") else ""
     why = f" ({data['reason']})" if data.get("reason") else ""
@@ -193,6 +199,7 @@ _SAID: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "shared_cause_probe": lambda _: "one agent finds out whether the shared cause is gone",
     "shared_cause_ramping": lambda _: "the shared cause is gone, the rest follows",
     "shared_cause_closed": lambda _: "the shared cause is over",
+    "record_lacks": _lacks,
     "fleet_started": lambda _: "the fleet started",
     "fleet_draining": lambda _: "the fleet drains",
     "fleet_stopped": lambda _: "the fleet stopped",
@@ -202,7 +209,7 @@ _SAID: dict[str, Callable[[Mapping[str, Any]], str]] = {
 _BAD = frozenset({"lapsed", "start_failed", "quarantined", "loop_blocked", "shared_cause_opened",
                   "verify_failed", "dead_lettered", "zombie", "thread_leaked"})  # fmt: skip
 _WARN = frozenset({"backing_off", "condition_raised", "task_failed", "task_hung", "stalled",
-                   "probe_failed", "late_result", "fleet_draining"})  # fmt: skip
+                   "probe_failed", "record_lacks", "late_result", "fleet_draining"})  # fmt: skip
 _GOOD = frozenset({"verified", "condition_cleared", "loop_freed", "shared_cause_closed",
                    "zombie_reaped", "fleet_started"})  # fmt: skip
 

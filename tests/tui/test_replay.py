@@ -1,0 +1,84 @@
+"""A recording of a real fleet, looked at later: it leads to what went wrong and explains it."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import pytest
+from helpers_tui import Stage
+
+from fleetmon.demo.console import Console
+from fleetmon.demo.host import DemoOptions, perform
+from fleetmon.record.reader import Recording
+from fleetmon_tui.replay import Replay
+from fleetmon_tui.session import Session
+from fleetmon_tui.state.text import plain
+from fleetmon_tui.view.app import FleetApp
+
+pytestmark = pytest.mark.anyio
+
+AGENT = """
+[[agents]]
+id = "AGENT-{0}"
+"""
+
+
+@pytest.fixture
+async def chaos(tmp_path):
+    """A record of a demonstration in which, after other things, most of the fleet fell at once."""
+    path, roster = tmp_path / "chaos.db", tmp_path / "twelve.toml"
+    roster.write_text("".join(AGENT.format(n) for n in range(12)))
+    options = DemoOptions(
+        duration=5.0, metrics="127.0.0.1:0", control="0", seed=5, chaos=True, tempo=0.25,
+        agents=str(roster), record=str(path),
+    )  # fmt: skip
+    await perform(options, Console(io.StringIO()), signals=False)
+    return path
+
+
+class Watched:
+    """The dashboard over a recording, in an application that a pilot drives."""
+
+    def __init__(self, path):
+        self.replay = Replay(path, time.monotonic())
+        stage = Stage(timeline=self.replay.timeline)
+        self.ui = stage.ui
+        self.app = FleetApp(Session(stage.dashboard, stage.ui, self.replay))
+
+    @property
+    def text(self):
+        return "\n".join(plain(line) for line, _ in self.app.canvas.drawn)
+
+
+async def test_next_warning_leads_to_a_mass_failure_and_the_views_explain_it(chaos):
+    with Recording(chaos) as record:
+        storm = next(w for w in record.warnings() if w.rule == "storm")
+        opened, closed = (
+            record.events(kinds=[f"shared_cause_{what}"])[0].at for what in ("opened", "closed")
+        )
+    watched = Watched(chaos)
+    async with watched.app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("P")  # stand still between the jumps
+        for _ in range(20):
+            await pilot.press("w")
+            if watched.replay.timeline.at(time.monotonic()) >= storm.since - 1.001:
+                break
+        at = watched.replay.timeline.at(time.monotonic())
+        assert storm.since - 1.001 <= at <= storm.since
+        assert "storm" not in watched.text  # a second before it
+        await pilot.press("@", *f"+{(opened + closed) / 2 - at:.2f}", "enter")
+        assert "many agents fell for one reason" in watched.text
+        assert "✖" in watched.text.splitlines()[0]
+        await pilot.press("3")
+        said = " ".join(watched.text.split())
+        assert "agents fall in numbers" in said
+        assert "most of the fleet fell for one reason" in said
+        assert "SharedOutageError" in said
+        await pilot.press("2", "/", *"cause", "enter")
+        assert "one cause behind many failures" in watched.text
+        assert "one agent finds out whether the shared cause is gone" in watched.text
+        await pilot.press("}", "3")
+        # it is over by now, and nothing says that it goes on
+        assert "restarts wait for a probe" not in " ".join(watched.text.split())
+        await pilot.press("q")
