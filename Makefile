@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: demo test test-stack fuzz soak soak-record lint types layers bench bench-instructions clean system-packages
+.PHONY: demo test test-stack fuzz soak soak-record soak-attach lint types layers bench bench-instructions clean system-packages
 .DELETE_ON_ERROR:
 
 # `exec` leaves no shell in between: a Ctrl-C at the terminal reaches the demo once, from the
@@ -41,6 +41,11 @@ soak-record: $(VENV)/.for-test
 fuzz: $(VENV)/.for-test
 	@FLEETMON_FUZZ=60 $(BIN)/python -m pytest -o faulthandler_timeout=1800 tests/control/test_schemathesis.py \
 		tests/control/test_mutated.py tests/control/test_hosts.py tests/control/test_outside.py $(ARGS)
+
+# The process that the dashboard looks at is killed a hundred times: how soon that is shown, and how
+# soon it is attached again after the next start. Some minutes.
+soak-attach: $(VENV)/.for-test
+	@$(BIN)/python -m benchmarks.dashboard --deaths 100
 
 lint: $(VENV)/.for-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

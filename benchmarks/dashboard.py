@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import statistics
+import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -52,6 +53,10 @@ class _Fed:
     def details(self, agent_id: str) -> Future[dict[str, Any]]:
         """Never answer."""
         del agent_id
+        return Future()
+
+    def letters(self) -> Future[list[dict[str, Any]]]:
+        """Never answer."""
         return Future()
 
     def send(self, number: int, question: Question, reason: str) -> None:
@@ -253,17 +258,48 @@ def rows_of_bars(*, quick: bool) -> list[Row]:
              cost(40, 0.0, seconds=2 * seconds)[0] * 100, 0.5),
     ]  # fmt: skip
     moved, filtered = keys(10_000, turns=2 * turns)
-    gone, back = deaths(turns=turns if quick else 100)
     return [
         *found,
         _bar("l", "key to paint with 10,000 agents at 1 Hz, worst, ms", max(moved) * 1e3, 50),
         _bar("m", "keystroke of a filter among them, worst, ms", max(filtered) * 1e3, 100),
-        _bar("n", f"kill -9 seen, worst of {len(gone)}, s", max(gone), 1),
-        _bar("o", f"attached again after it, worst of {len(back)}, s", max(back), 2),
+        *rows_of_deaths(turns if quick else 100),
         _bar("p", "blocked loop named with its line, s", blocked(), 2),
     ]
+
+
+def rows_of_deaths(turns: int) -> list[Row]:
+    """Return bar 7."""
+    gone, back = deaths(turns=turns)
+    return [
+        _bar("n", f"kill -9 seen, worst of {turns}, s", max(gone), 1,
+             f"median {statistics.median(gone):.2f}"),
+        _bar("o", f"attached again after it, worst of {turns}, s", max(back), 2,
+             f"median {statistics.median(back):.2f}"),
+    ]  # fmt: skip
 
 
 def rows(*, quick: bool) -> list[Row]:
     """Return all of it."""
     return [*rows_of_refresh(quick=quick), *rows_of_bars(quick=quick)]
+
+
+def main() -> int:
+    """Print the rows of the dashboard, or see it through a number of deaths alone."""
+    import argparse
+
+    from benchmarks.table import render_text
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.dashboard", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="under a minute, noisier")
+    parser.add_argument("--deaths", metavar="N", type=int, help="kill -9 of the fleet, N times")
+    arguments = parser.parse_args()
+    if arguments.deaths is None:
+        found = rows(quick=arguments.quick)
+    else:
+        found = rows_of_deaths(arguments.deaths)
+    print(render_text(found), end="")
+    return 1 if any(row.missed for row in found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

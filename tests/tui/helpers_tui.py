@@ -69,6 +69,7 @@ class Still:
         self.asked = []
         self.sought = []
         self.answer = {}
+        self.given_up = []
         self.wake = lambda: None
 
     def start(self, wake):
@@ -86,6 +87,11 @@ class Still:
         self.asked.append(agent_id)
         future = Future()
         future.set_result(self.answer)
+        return future
+
+    def letters(self):
+        future = Future()
+        future.set_result(self.given_up)
         return future
 
     def send(self, number, question, reason):

@@ -512,3 +512,49 @@ def test_in_a_recording_keys_move_through_time_and_nothing_can_be_commanded():
     assert "restart refused; this is a recording" in stage.text
     stage.wait(60.0)
     assert "stale" not in stage.text
+
+
+# -- dead letters ----------------------------------------------------------------------------------
+
+
+LETTER = {
+    "task_id": 31, "agent_id": "APEX", "task_type": "review", "payload": "'page 7'",
+    "payload_cut": False, "attempts": 3, "reason": "the disk is gone", "at": 1000.0,
+}  # fmt: skip
+
+
+def test_dead_letters_are_listed_newest_first_and_tried_again_after_a_question():
+    stage = Stage(row("APEX"), row("CIPHER"))
+    stage.source.given_up = [LETTER, {**LETTER, "task_id": 32, "agent_id": "CIPHER", "attempts": 1}]
+    stage.keys("4")
+    stage.wait(0.1)
+    told = [" ".join(line.split()) for line in stage.screen()]
+    assert told[2].endswith("CIPHER #32 review after 1 attempt: the disk is gone")
+    assert told[3] == "'page 7'"
+    assert told[4].endswith("APEX #31 review after 3 attempts: the disk is gone")
+    stage.keys("j", "j", "r")
+    assert "Retry task 31?" in stage.text
+    assert "[ Cancel ]" in stage.text
+    stage.keys("y")
+    ((number, question, _),) = stage.source.sent
+    assert (question.command, question.agents, question.task_id) == ("retry", ("APEX",), 31)
+    stage.tell({"type": "answer", "number": number, "agent_id": "APEX",
+                "answer": {"result": "succeeded", "reason": ""}})  # fmt: skip
+    assert "retry APEX: 1 succeeded" in stage.text
+    stage.keys("enter")
+    assert "agent APEX" in stage.text
+    stage.keys("escape")
+    assert "#31" in stage.text
+
+
+def test_letters_that_are_old_or_not_known_say_so():
+    stage = Stage(row("APEX"))
+    stage.keys("4")
+    stage.wait(0.1)
+    assert "no task was given up" in stage.text
+    stage.dashboard.lost("gone", stage.now, 1000.0)
+    stage.wait(60)
+    assert "these letters are 60s old" in stage.text
+    other = Stage()
+    other.keys("4")
+    assert "not known: no live connection" in other.text

@@ -126,6 +126,24 @@ class Replay:
         )
         return future
 
+    def letters(self) -> Future[list[dict[str, Any]]]:
+        """Return the tasks that were given up until now, as their events tell of them."""
+        future: Future[list[dict[str, Any]]] = Future()
+        try:
+            found = self._recording.events(0.0, self._shown, kinds=("dead_lettered",), limit=200)
+        except FleetmonError as error:
+            future.set_exception(error)
+            return future
+        future.set_result(
+            [
+                {"task_id": e.task_id, "agent_id": e.agent_id, "at": e.at,
+                 "task_type": e.data.get("task_type", ""), "attempts": e.data.get("attempts", 1),
+                 "reason": e.data.get("reason", "")}
+                for e in found
+            ]
+        )  # fmt: skip
+        return future
+
     def send(self, number: int, question: Question, reason: str) -> None:
         """Do nothing: the past takes no commands."""
 

@@ -37,6 +37,7 @@ class Session:
         self._orders: dict[int, Order] = {}
         self._number = 0
         self._asked: _Asked | None = None
+        self._letters: _Asked | None = None
 
     def take(self, now: float) -> None:
         """Take what has come, and bring what follows from it up to date."""
@@ -79,7 +80,19 @@ class Session:
             self._orders[self._number] = self.dashboard.order(question)
             self.source.send(self._number, question, reason)
 
+    def _list_letters(self, now: float) -> None:
+        ui, asked = self.ui, self._letters
+        if asked is not None and asked.future.done() and asked.taken is None:
+            asked.taken = now
+            if not asked.future.cancelled() and asked.future.exception() is None:
+                ui.letters = (asked.future.result(), now)
+        if ui.view != "letters" or not (self.dashboard.link.usable or self.dashboard.replay):
+            return
+        if asked is None or (asked.taken is not None and now - asked.taken >= _ASK):
+            self._letters = _Asked("", self.source.letters())
+
     def _details(self, now: float) -> None:
+        self._list_letters(now)
         ui, asked = self.ui, self._asked
         if asked is not None and asked.future.done() and asked.taken is None:
             asked.taken = now
@@ -96,9 +109,9 @@ class Session:
 
 
 class _Asked:
-    """A question about an agent that is on its way, and when its answer was taken."""
+    """A question to the fleet that is on its way, and when its answer was taken."""
 
-    def __init__(self, agent_id: str, future: Future[dict[str, Any]]) -> None:
+    def __init__(self, agent_id: str, future: Future[Any]) -> None:
         self.agent_id = agent_id
         self.future = future
         self.taken: float | None = None

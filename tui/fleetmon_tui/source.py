@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from fleetmon.control.aclient import AsyncClient, follow
-from fleetmon.control.client import order
+from fleetmon.control.client import order, retry
 from fleetmon.control.mirror import Mirror
 from fleetmon.control.protocol import ControlError
 
@@ -49,6 +49,9 @@ class Source(Protocol):
 
     def details(self, agent_id: str) -> Future[dict[str, Any]]:
         """Ask for what is known about an agent beyond its row."""
+
+    def letters(self) -> Future[list[dict[str, Any]]]:
+        """Ask for the dead letters, oldest first."""
 
     def send(self, number: int, question: Question, reason: str) -> None:
         """Send a command; answers come as frames of type ``answer`` with that number."""
@@ -124,10 +127,16 @@ class Live:
         future.add_done_callback(lambda _: self._wake())
         return future
 
+    def letters(self) -> Future[list[dict[str, Any]]]:
+        """Ask for the dead letters; the future fails with a :class:`ControlError`."""
+        future = self._submit(self._dead_letters())
+        future.add_done_callback(lambda _: self._wake())
+        return future
+
     def send(self, number: int, question: Question, reason: str) -> None:
         """Send a command to each agent of a question, several at a time."""
         for agent_id in question.agents:
-            self._submit(self._carry_out(number, question.command, agent_id, reason))
+            self._submit(self._carry_out(number, question, agent_id, reason))
 
     def seek(self, word: str, what: object, now: float) -> None:
         """Do nothing: what lives has no time line."""
@@ -192,20 +201,30 @@ class Live:
             raise ControlError(message)
         return cast("dict[str, Any]", await AsyncClient.of(self._client).agent(agent_id))
 
-    async def _carry_out(self, number: int, command: str, agent_id: str, reason: str) -> None:
+    async def _dead_letters(self) -> list[dict[str, Any]]:
+        if self._client is None:
+            message = "not connected"
+            raise ControlError(message)
+        found = await AsyncClient.of(self._client).dead_letters()
+        return cast("list[dict[str, Any]]", found)
+
+    async def _carry_out(self, number: int, question: Question, agent_id: str, reason: str) -> None:
         def told(answer: Mapping[str, Any]) -> None:
             frame = {"type": "answer", "number": number, "agent_id": agent_id, "answer": answer}
             self._put(frame)
 
-        wanted = order(
-            command, agent_id, epoch=self._mirror.epoch, actor=self._actor, reason=reason
-        )
         if self._client is None or self._limit is None:
             told({"result": "failed", "reason": "not connected"})
             return
+        client = AsyncClient.of(self._client)
+        how = {"epoch": self._mirror.epoch, "actor": self._actor, "reason": reason}
         try:
             async with self._limit:
-                client = AsyncClient.of(self._client)
-                told(await client.command(wanted, limit=_PATIENCE, waiting=told))
+                if question.task_id:
+                    again = retry(question.task_id, **how)
+                    told(await client.retry(again, limit=_PATIENCE, waiting=told))
+                else:
+                    wanted = order(question.command, agent_id, **how)
+                    told(await client.command(wanted, limit=_PATIENCE, waiting=told))
         except ControlError as error:
             told({"result": "failed", "reason": str(error)})

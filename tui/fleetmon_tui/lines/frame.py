@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fleetmon_tui.state.dashboard import Dashboard
     from fleetmon_tui.state.text import Line
 
-VIEWS = ("fleet", "events", "warnings")
+VIEWS = ("fleet", "events", "warnings", "letters")
 """Views with a number of their own."""
 
 _LAGS = 0.05  # seconds of loop lag from which the header says so
@@ -91,13 +91,14 @@ def tabs(dashboard: Dashboard, now: float, width: int, view: str, title: str = "
     """Return the second line: the views, and what is to be known about the fleet."""
     glyphs = dashboard.glyphs
     line: Line = [(" ", "")]
-    for at, name in enumerate(VIEWS, 1):
+    said, role = trouble(dashboard, now)
+    # trouble has to be read: the last view's name makes room for it
+    for at, name in enumerate(VIEWS[:-1] if said and view != VIEWS[-1] else VIEWS, 1):
         on = name == view
         line += [(f"{at}", "key"), (f"[{name}]" if on else f" {name} ", "tab" if on else "")]
         line.append((" ", ""))
     if title:
         line += [("  ", ""), (clean(title), "title")]
-    said, role = trouble(dashboard, now)
     if said:
         room = width - width_of(line) - 2
         return fit_line([*line, ("  ", ""), (cut(said, room, glyphs.cut), role)], width, glyphs.cut)
@@ -165,7 +166,7 @@ def footer(dashboard: Dashboard, width: int, view: str) -> Line:
     line: Line = [(" ", "")]
     found = keys.hints(view, replay=dashboard.replay)
     if dashboard.read_only:
-        found = [hint for hint in found if hint[1] not in {"restart", "commands"}]
+        found = [hint for hint in found if hint[1] not in {"restart", "commands", "retry"}]
     for key, word in found:
         piece: Line = [(key, "key"), (f" {word}  ", "quiet")]
         if width_of(line) + width_of(piece) <= width:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fleetmon_tui.state.alarms import role as role_of
-from fleetmon_tui.state.text import age, fit, wrapped
+from fleetmon_tui.state.text import age, clean, fit, wrapped
 from fleetmon_tui.state.ui import Item
 
 if TYPE_CHECKING:
@@ -67,6 +67,36 @@ def warnings(dashboard: Dashboard, width: int, now: float) -> list[Item]:
                 items.extend(_stack(dashboard, alarm.agent_id, width))
         items.append(Item([]))
     return items[:-1] if len(items) > 1 else items
+
+
+def letters(
+    dashboard: Dashboard, told: tuple[list[dict[str, Any]], float] | None, width: int
+) -> list[Item]:
+    """Return the dead letters: two lines each, newest first."""
+    cut, dash = dashboard.glyphs.cut, dashboard.glyphs.dash
+    if told is None:
+        usable = dashboard.link.usable or dashboard.replay
+        said = f"asking the fleet{cut}" if usable else "not known: no live connection"
+        return [Item([(f" {said}", "quiet")])]
+    if not told[0]:
+        return [Item([(" no task was given up", "ok")])]
+    items: list[Item] = []
+    for letter in reversed(told[0]):
+        at = time.strftime("%H:%M:%S", time.localtime(letter["at"]))
+        who, task_id = clean(letter["agent_id"]), int(letter["task_id"])
+        attempts = letter["attempts"]
+        tries = f"after {attempts} attempt{'s' if attempts != 1 else ''}"
+        kind = clean(letter["task_type"])
+        line: Line = [(f" {at} ", "quiet"), (fit(who, _AGENT, cut), "name"), (" ", ""),
+                      (f"#{task_id} {kind}", ""), (f" {tries}: ", "quiet"),
+                      (clean(letter["reason"]), "bad")]  # fmt: skip
+        items.append(Item(line, who, task_id))
+        payload = clean(letter.get("payload", "")) or f"{dash} payload not recorded"
+        if letter.get("payload_cut"):
+            payload += f" {cut} (cut)"
+        below = fit(payload, max(10, width - _AGENT - 13), cut)
+        items.append(Item([(" " * (_AGENT + 11), ""), (below, "quiet")], who, task_id))
+    return items
 
 
 def _stack(dashboard: Dashboard, agent_id: str, width: int) -> list[Item]:

@@ -130,6 +130,8 @@ def _items(ui: Ui, now: float, width: int) -> list[Item]:
         return lists.events(dashboard, width - 1)
     if ui.view == "warnings":
         return lists.warnings(dashboard, width - 1, now)
+    if ui.view == "letters":
+        return lists.letters(dashboard, ui.letters, width - 1)
     told = help.lines(dashboard.glyphs, replay=ui.timeline is not None)
     return [Item(line) for line in told]
 
@@ -176,10 +178,12 @@ def _status(ui: Ui, now: float, width: int, position: str) -> Line:
             kept = [(f"/{dashboard.events_filter.text}", "key"), ("  ", "")]
         following = ui.pages["events"].follow
         left = [("following the newest" if following else "standing still, f follows", "quiet")]
-    elif ui.view == "agent" and ui.details is not None:
-        late = now - ui.details[1]
-        if late > 5.0 and not dashboard.replay:  # noqa: PLR2004
-            kept = [(f"lists below are {age(late)} old", "warn"), ("  ", "")]
+    asked = {"agent": ui.details, "letters": ui.letters}.get(ui.view)
+    if asked is not None and not dashboard.replay:
+        late = now - asked[1]
+        if late > 5.0:  # noqa: PLR2004
+            told = "these letters" if ui.view == "letters" else "lists below"
+            kept = [(f"{told} are {age(late)} old", "warn"), ("  ", "")]
     if ui.view not in VIEWS:
         left = [("esc goes back", "quiet")]
     return frame.status(dashboard, now, width, kept=kept, left=left, right=position)

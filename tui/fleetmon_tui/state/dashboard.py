@@ -213,15 +213,17 @@ class Dashboard:
             return f"{self.link.state}: commands wait for a live connection"
         return ""
 
-    def ask(self, command: str, agents: tuple[str, ...] | None = None) -> Question | str:
+    def ask(
+        self, command: str, agents: tuple[str, ...] | None = None, task_id: int = 0
+    ) -> Question | str:
         """Return the question for a command, or why there is none."""
         if refusal := self.refusal():
             return f"{command} refused; {refusal}"
         whom = self.selection.targets() if agents is None else agents
         if not whom:
-            return f"{command}: no agent is chosen"
+            return f"{command}: nothing is chosen"
         hidden = self.selection.hidden() if agents is None else 0
-        return Question(command, whom, hidden)
+        return Question(command, whom, hidden, task_id)
 
     def order(self, question: Question) -> Order:
         """Begin an order whose question was answered with yes."""

@@ -28,7 +28,7 @@ class Key(NamedTuple):
 
 
 _FLEET = ("fleet",)
-_LISTS = ("fleet", "events", "warnings")
+_LISTS = ("fleet", "events", "warnings", "letters")
 _AGENTS = ("fleet", "agent")
 _TOUCH = "Commands"
 _MARK = "Choosing agents"
@@ -51,6 +51,7 @@ KEYS = (
     Key("view fleet", ("1",), "1", "the fleet"),
     Key("view events", ("2",), "2", "events"),
     Key("view warnings", ("3",), "3", "warnings"),
+    Key("view letters", ("4",), "4", "dead letters: tasks that were given up"),
     Key("next", ("tab",), "tab", "the next of these views"),
     Key("filter", ("slash",), "/", "filter by a regular expression; ! in front leaves out",
         ("fleet", "events"), hint="filter"),
@@ -86,6 +87,7 @@ KEYS = (
     Key("ask stop", ("x",), "x", "stop", _AGENTS, _TOUCH),
     Key("ask quarantine", ("Q",), "Q", "quarantine", _AGENTS, _TOUCH),
     Key("ask reset", ("X",), "X", "reset", _AGENTS, _TOUCH),
+    Key("ask retry", ("r",), "r", "try the dead letter again", ("letters",), _TOUCH, "retry"),
     Key("commands", ("a",), "a", "all commands with what they do", _AGENTS, _TOUCH, "commands"),
     Key("section 1", ("right_square_bracket",), "]", "to the next section", ("agent",), "Agent"),
     Key("section -1", ("left_square_bracket",), "[", "to the section before", ("agent",), "Agent"),

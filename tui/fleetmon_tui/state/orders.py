@@ -25,6 +25,8 @@ COMMANDS: Mapping[str, str] = {
 }
 """Commands and what they do, as the question says it."""
 
+_RETRY = "hands the task to its agent once more, with the payload that it had"
+
 _GOALS = {
     "restart": {"running"}, "start": {"running"}, "resume": {"running"}, "reset": {"running"},
     "pause": {"paused"}, "drain": {"stopped"}, "stop": {"stopped"}, "quarantine": {"quarantined"},
@@ -40,15 +42,19 @@ class Question(NamedTuple):
         command: its name.
         agents: whom it is for.
         hidden: how many of them the filter hides.
+        task_id: of the dead letter that is to be tried again.
     """
 
     command: str
     agents: tuple[str, ...]
     hidden: int = 0
+    task_id: int = 0
 
     @property
     def title(self) -> str:
         """The question itself, with the number."""
+        if self.task_id:
+            return f"Retry task {self.task_id}?"
         count = len(self.agents)
         return f"{self.command.capitalize()} {count} agent{'s' if count != 1 else ''}?"
 
@@ -63,7 +69,8 @@ class Question(NamedTuple):
     def effect(self) -> str:
         """What the command does to each."""
         hidden = f" {self.hidden} of them are hidden by the filter." if self.hidden else ""
-        return f"{COMMANDS.get(self.command, '')}.{hidden}".capitalize()
+        effect = _RETRY if self.task_id else COMMANDS.get(self.command, "")
+        return f"{effect}.{hidden}".capitalize()
 
 
 class Order:
@@ -143,6 +150,7 @@ class Order:
 
 _TOLD = (
     ("accepted", "accepted"),
+    ("succeeded", "succeeded"),
     ("noop", "had nothing to do"),
     ("rejected", "refused"),
     ("failed", "failed"),

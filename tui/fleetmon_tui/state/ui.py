@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from fleetmon_tui.state.text import Line
     from fleetmon_tui.state.timeline import Timeline
 
-VIEWS = ("fleet", "events", "warnings")
+VIEWS = ("fleet", "events", "warnings", "letters")
 
 
 class Item(NamedTuple):
-    """One line of a view that is not the fleet, and the agent it is about."""
+    """One line of a view that is not the fleet, and what it is about."""
 
     line: Line
     agent_id: str = ""
+    task_id: int = 0  # of a dead letter
 
 
 class Page:
@@ -68,9 +69,10 @@ class Ui:
 
     Attributes:
         dashboard: what is shown.
-        view: ``fleet``, ``agent``, ``events``, ``warnings`` or ``help``.
+        view: one of :data:`VIEWS`, ``agent`` or ``help``.
         agent_id: whom the agent view shows.
         details: what the fleet told about that agent, and when (monotonic seconds).
+        letters: the dead letters as the fleet told them, and when (monotonic seconds).
         sheet: what takes the keys, if anything.
         theme: name of the theme.
         timeline: of a recording.
@@ -90,6 +92,7 @@ class Ui:
         self.view = "fleet"
         self.agent_id = ""
         self.details: tuple[dict[str, Any], float] | None = None
+        self.letters: tuple[list[dict[str, Any]], float] | None = None
         self.sheet: Prompt | Ask | Palette | None = None
         self.themes = tuple(themes)
         self.theme = theme
@@ -99,7 +102,8 @@ class Ui:
         self.top = 0
         self.skipped = 0
         self.pages = {
-            "agent": Page(), "events": Page(follow=True), "warnings": Page(), "help": Page(),
+            "agent": Page(), "events": Page(follow=True), "warnings": Page(), "letters": Page(),
+            "help": Page(),
         }  # fmt: skip
         self._came_from: list[str] = []
 
@@ -309,8 +313,13 @@ class Ui:
 
     def ask(self, command: str, now: float) -> None:
         """Ask before a command, or say why it is refused."""
-        whom = (self.agent_id,) if self.view == "agent" else None
-        question: Question | str = self.dashboard.ask(command, whom)
+        whom: tuple[str, ...] | None = (self.agent_id,) if self.view == "agent" else None
+        task_id = 0
+        if command == "retry":
+            page = self.pages["letters"]
+            item = page.items[page.at] if page.at < len(page.items) else None
+            whom, task_id = ((item.agent_id,), item.task_id) if item and item.task_id else ((), 0)
+        question: Question | str = self.dashboard.ask(command, whom, task_id)
         if isinstance(question, str):
             self.dashboard.say(question, now, "bad")
         else:
