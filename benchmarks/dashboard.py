@@ -62,6 +62,9 @@ class _Fed:
     def send(self, number: int, question: Question, reason: str) -> None:
         """Do nothing."""
 
+    def choose(self, fleet: str) -> None:
+        """Do nothing."""
+
     def seek(self, word: str, what: object, now: float) -> None:
         """Do nothing."""
 

@@ -13,7 +13,7 @@ from fleetmon.control.registry import DIRECTORY
 if TYPE_CHECKING:
     import argparse
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 DONE = 0
 FAILED = 1
@@ -53,19 +53,22 @@ def where(parser: argparse.ArgumentParser, *, json: bool = True) -> None:
     group.add_argument("--no-color", action="store_true", help="as NO_COLOR in the environment")
 
 
-def connect(arguments: argparse.Namespace, *, patience: float = 10.0) -> Client:
+def connect(
+    arguments: argparse.Namespace, *, patience: float = 10.0, but: Collection[int] = ()
+) -> Client:
     """Return a client for the fleet that is meant.
 
     Args:
         arguments: with what :func:`where` added.
         patience: seconds for an answer.
+        but: process ids of fleets that are not meant.
 
     Raises:
         ControlError: there is none, or several.
     """
     url = arguments.url
     if url is None:
-        found = find(arguments.fleet, directory=arguments.directory)
+        found = find(arguments.fleet, directory=arguments.directory, but=but)
         return Client(found.socket, patience=patience)
     if arguments.fleet is not None or arguments.directory is not None:
         other = "--directory" if arguments.fleet is None else "--fleet"

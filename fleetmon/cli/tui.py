@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from importlib.util import find_spec
@@ -12,7 +13,7 @@ from fleetmon.cli import _fleet as fleet
 from fleetmon.cli import _out as out
 
 if TYPE_CHECKING:
-    import argparse
+    from collections.abc import Collection
 
     from fleetmon.control.client import Client
 
@@ -56,9 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
         replay=arguments.replay,
     )
 
-    def locate(name: str | None) -> Client:
+    def locate(name: str | None, but: Collection[int] = ()) -> Client:
         if arguments.fleet is None and arguments.url is None and name is not None:
-            arguments.fleet = name  # stay with the fleet that was seen first
-        return fleet.connect(arguments)
+            # stay with the fleet that was seen first
+            return fleet.connect(argparse.Namespace(**{**vars(arguments), "fleet": name}), but=but)
+        return fleet.connect(arguments, but=but)
 
     return run(options, locate)

@@ -17,7 +17,7 @@ from fleetmon.control.protocol import PROTOCOL, AmbiguousFleetError, NoFleetErro
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from fleetmon.control.address import Address
     from fleetmon.control.protocol import (
@@ -43,13 +43,16 @@ _LOST = 5  # connections that a command may lose in a row
 _PIECE = 64 * 1024
 
 
-def find(name: str | None = None, *, directory: str | None = None) -> registry.Entry:
+def find(
+    name: str | None = None, *, directory: str | None = None, but: Collection[int] = ()
+) -> registry.Entry:
     """Return the running fleet of that name (or process id), or the only one there is.
 
     Args:
         name: or process id.
         directory: where fleets were told to put their sockets (``Control.directory``); the usual
             places by default.
+        but: process ids of fleets that are not meant.
 
     Raises:
         NoFleetError: none answers; the sentence says what was found instead.
@@ -57,6 +60,8 @@ def find(name: str | None = None, *, directory: str | None = None) -> registry.E
     """
     running, trouble = [], registry.unbelieved(directory)
     for entry in registry.entries(directory):
+        if entry.pid in but:
+            continue
         try:
             if registry.alive(entry):
                 running.append(entry)
@@ -70,7 +75,7 @@ def find(name: str | None = None, *, directory: str | None = None) -> registry.E
     if chosen:
         there = ", ".join(f"{e.name} (process {e.pid})" for e in chosen)
         message = f"{len(chosen)} fleets run here: {there}; choose one by name or process id"
-        raise AmbiguousFleetError(message)
+        raise AmbiguousFleetError(message, [(e.name, e.pid, e.started_at) for e in chosen])
     if running:
         there = ", ".join(repr(e.name) for e in running)
         message = f"no fleet {name!r} runs here; there is {there}"

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from fleetmon.errors import FleetmonError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fleetmon.control.shapes import (
         AgentDetailShape,
         AgentShape,
@@ -89,7 +91,16 @@ class NoFleetError(ControlError):
 
 
 class AmbiguousFleetError(ControlError):
-    """Several fleets answer, and none was chosen."""
+    """Several fleets answer, and none was chosen.
+
+    Attributes:
+        fleets: name, process id and start (wall clock, seconds) of each, where they are known.
+    """
+
+    def __init__(self, message: str, fleets: Sequence[tuple[str, int, float]] = ()) -> None:
+        """Keep the fleets beside the sentence."""
+        super().__init__(message)
+        self.fleets = tuple(fleets)
 
 
 class RequestError(ControlError):

@@ -68,6 +68,7 @@ class Still:
         self.sent = []
         self.asked = []
         self.sought = []
+        self.chosen = []
         self.answer = {}
         self.given_up = []
         self.wake = lambda: None
@@ -96,6 +97,9 @@ class Still:
 
     def send(self, number, question, reason):
         self.sent.append((number, question, reason))
+
+    def choose(self, fleet):
+        self.chosen.append(fleet)
 
     def seek(self, word, what, now):
         self.sought.append((word, what))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from helpers_tui import Stage, beat, elite, event, fleet, hello, row, rows
 from hypothesis import given, settings
@@ -558,3 +560,34 @@ def test_letters_that_are_old_or_not_known_say_so():
     other = Stage()
     other.keys("4")
     assert "not known: no live connection" in other.text
+
+
+# -- several fleets --------------------------------------------------------------------------------
+
+
+FLEETS = (("demo", 11, 1000.0), ("demo", 22, 2000.0))
+
+
+def test_of_several_fleets_one_is_chosen():
+    stage = Stage()
+    stage.tell({"type": "fleets", "fleets": FLEETS})
+    assert re.search(r"▶ fleet demo, process 11, since \d\d:\d\d:\d\d", stage.text)
+    stage.keys("down", "enter")
+    assert stage.source.chosen == ["22"]
+    stage.tell(hello(), rows(row("APEX")))
+    assert "APEX" in stage.text
+    assert "process 11" not in stage.text
+
+
+def test_the_choice_closes_when_only_one_fleet_is_left_and_comes_back_from_the_palette():
+    stage = Stage()
+    stage.tell({"type": "fleets", "fleets": FLEETS})
+    stage.keys("escape")
+    assert "process 11" not in stage.text
+    stage.keys(":")
+    assert "fleet demo, process 11" in stage.text
+    stage.keys("escape")
+    stage.tell({"type": "fleets", "fleets": FLEETS[:1]})
+    assert "process 11" in stage.text
+    stage.tell(hello(), rows(row("APEX")))
+    assert "process 11" not in stage.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 
 import pytest
 from helpers_tmux import Terminal
@@ -145,4 +146,33 @@ def test_without_colour_and_unicode_everything_is_still_said():
         terminal.press("Q")
         terminal.until("quarantine refused")
         terminal.press("C-c")
+        terminal.until("left with 0")
+
+
+def test_of_two_fleets_one_is_chosen_and_stayed_with(tmp_path):
+    roster = tmp_path / "trio.toml"
+    roster.write_text("".join(f'[[agents]]\nid = "{name}"\n' for name in ("ANT", "BEE", "CAT")))
+    small = (*DEMO, "--agents", str(roster))
+    with Terminal(80, 24) as terminal:
+        first, second = terminal.background(*small), terminal.background(*small)
+        end = time.monotonic() + 20
+        while len(list(terminal.directory.glob("fleetmon/*.sock"))) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        terminal.run("tui")
+        pids = (f"process {first.pid}", f"process {second.pid}")
+        terminal.until(lambda s: all(pid in s for pid in pids), "the choice between two fleets")
+        offered = next(
+            at for at, line in enumerate(lines_with(terminal.screen(), "fleet demo"))
+            if f"process {second.pid}" in line
+        )  # fmt: skip
+        terminal.press(*["Down"] * offered, "Enter")
+        terminal.until(lambda s: "● live" in s and "BEE" in s, "live rows")
+        assert f"process {second.pid}" in terminal.screen().splitlines()[1]
+        second.kill()
+        second.wait()
+        terminal.until("✖ disconnected since")
+        third = terminal.background(*small)  # its own next life, and not the one beside it
+        terminal.until(lambda s: (f"process {third.pid}" in s and "live" in s) or "reconn" in s)
+        terminal.press("q")
         terminal.until("left with 0")

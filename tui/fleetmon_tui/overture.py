@@ -37,6 +37,9 @@ def stage(*, quiet: bool = False) -> Iterator[bool]:
     before = termios.tcgetattr(number)
     try:
         tty.setcbreak(number, termios.TCSANOW)
+        modes = termios.tcgetattr(number)
+        modes[0] &= ~termios.ICRNL  # an enter that is typed by now shall still be one
+        termios.tcsetattr(number, termios.TCSANOW, modes)
         _write("\x1b[?1049h\x1b[?25l\x1b[H")
         yield True
     finally:

@@ -147,6 +147,9 @@ class Replay:
     def send(self, number: int, question: Question, reason: str) -> None:
         """Do nothing: the past takes no commands."""
 
+    def choose(self, fleet: str) -> None:
+        """Do nothing: a recording is of one fleet."""
+
     def seek(self, word: str, what: object, now: float) -> None:
         """Go to the next warning, or the one before."""
         if word != "warning":

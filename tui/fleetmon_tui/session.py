@@ -51,9 +51,14 @@ class Session:
                 order = self._orders.get(frame["number"])
                 if order is not None:
                     order.answered(frame["agent_id"], frame["answer"])
+            elif kind == "fleets":
+                self.ui.offer(frame["fleets"])
+                dashboard.link.several = bool(frame["fleets"])
             elif kind == "picture":
                 dashboard.picture(frame, at)
             else:
+                if kind == "hello":
+                    self.ui.offer(())
                 dashboard.apply(frame, at, wall)
         dashboard.tick(now)
         self._details(now)
@@ -69,6 +74,8 @@ class Session:
                 self.leaving = True
             elif word in {"warning", "sought"}:
                 self.source.seek(word, what, now)
+            elif word == "choose":
+                self.source.choose(str(what))
             elif word != "agent":
                 left.append((word, what))
         self._details(now)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from fleetmon.control.aclient import AsyncClient, follow
 from fleetmon.control.client import order, retry
 from fleetmon.control.mirror import Mirror
-from fleetmon.control.protocol import ControlError
+from fleetmon.control.protocol import AmbiguousFleetError, ControlError, NoFleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Collection, Coroutine, Mapping
 
     from fleetmon.control.client import Client
     from fleetmon_tui.state.orders import Question
@@ -30,6 +30,21 @@ _AT_ONCE = 8  # commands under way at a time
 _PATIENCE = 60.0  # seconds for which an answer is waited for
 _SOON = 0.3  # seconds for which the rest of a set of rows is waited for
 _WAITING = 4000  # frames that wait to be shown; beyond it the stream itself is held up
+
+
+class Locate(Protocol):
+    """Finds the fleet."""
+
+    def __call__(self, name: str | None, but: Collection[int] = ()) -> Client:
+        """Return a client for it.
+
+        Args:
+            name: of the fleet that was seen before, or the process id that was chosen.
+            but: process ids of fleets that are not meant.
+
+        Raises:
+            ControlError: there is none, or several.
+        """
 
 
 class Source(Protocol):
@@ -55,6 +70,9 @@ class Source(Protocol):
 
     def send(self, number: int, question: Question, reason: str) -> None:
         """Send a command; answers come as frames of type ``answer`` with that number."""
+
+    def choose(self, fleet: str) -> None:
+        """Follow one of the fleets that a frame of type ``fleets`` told of, by its process id."""
 
     def seek(self, word: str, what: object, now: float) -> None:
         """Follow the time line of a recording, or go to its next warning."""
@@ -82,14 +100,11 @@ class Live:
         first: set once rows have come, or it is clear that there is no fleet.
     """
 
-    def __init__(
-        self, locate: Callable[[str | None], Client], *, rate: float = RATE, actor: str = ""
-    ) -> None:
+    def __init__(self, locate: Locate, *, rate: float = RATE, actor: str = "") -> None:
         """Prepare; nothing is opened.
 
         Args:
-            locate: returns a client for the fleet, given the name of the one that was seen before;
-                raises :class:`ControlError` where there is none.
+            locate: see :class:`Locate`.
             rate: frames a second.
             actor: who gives commands, as the audit tells it.
         """
@@ -98,6 +113,9 @@ class Live:
         self._actor = actor
         self._mirror = _Marks()
         self._client: Client | None = None
+        self._chosen = ""  # process id of a fleet among several
+        self._others: frozenset[int] = frozenset()  # those that were not chosen then
+        self._offered: tuple[tuple[str, int, float], ...] = ()
         self._told: deque[Told] = deque()
         self._wake: Callable[[], None] = lambda: None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -138,6 +156,11 @@ class Live:
         for agent_id in question.agents:
             self._submit(self._carry_out(number, question, agent_id, reason))
 
+    def choose(self, fleet: str) -> None:
+        """Follow one of several fleets, by its process id."""
+        self._others = frozenset(pid for _, pid, _ in self._offered if str(pid) != fleet)
+        self._chosen = fleet
+
     def seek(self, word: str, what: object, now: float) -> None:
         """Do nothing: what lives has no time line."""
 
@@ -173,7 +196,18 @@ class Live:
                 await asyncio.sleep(0.05)
 
     def _found(self) -> Client:
-        self._client = self._locate(self._mirror.name or None)
+        try:
+            self._client = self._locate(self._chosen or self._mirror.name or None, self._others)
+        except AmbiguousFleetError as error:
+            if error.fleets != self._offered:
+                self._offered = error.fleets
+                self._put({"type": "fleets", "fleets": error.fleets})
+            raise
+        except NoFleetError:
+            # it may be started anew, as another process; the others are still not meant
+            self._chosen = self._chosen if not self._mirror.name else ""
+            raise
+        self._offered = ()
         return self._client
 
     def _put(self, frame: dict[str, Any]) -> None:

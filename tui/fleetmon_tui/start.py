@@ -17,11 +17,9 @@ from fleetmon_tui.state.themes import MONO, NIGHT, THEMES
 from fleetmon_tui.state.ui import Ui
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from fleetmon.control.client import Client
-    from fleetmon_tui.source import Source
+    from fleetmon_tui.source import Locate, Source
 
 _FIRST = 0.3  # seconds that the first rows may take before the program is loaded meanwhile
 _LAST = 10.0  # seconds after which the program is there for certain
@@ -48,12 +46,12 @@ class Options(NamedTuple):
     replay: Path | None = None
 
 
-def run(options: Options, locate: Callable[[str | None], Client]) -> int:
+def run(options: Options, locate: Locate) -> int:
     """Show the dashboard until its user leaves.
 
     Args:
         options: see there.
-        locate: finds the fleet; see :class:`~fleetmon_tui.source.Live`.
+        locate: finds the fleet; see :class:`~fleetmon_tui.source.Locate`.
 
     Returns:
         The exit code.
@@ -79,7 +77,7 @@ def run(options: Options, locate: Callable[[str | None], Client]) -> int:
         session.source.close()
 
 
-def session_of(options: Options, locate: Callable[[str | None], Client]) -> Session:
+def session_of(options: Options, locate: Locate) -> Session:
     """Return everything that the screen stands on, not started yet."""
     glyphs = ASCII if options.ascii or not _unicode() else UNICODE
     fallback = MONO.name if os.environ.get("NO_COLOR") is not None else NIGHT.name

@@ -72,7 +72,9 @@ def trouble(dashboard: Dashboard, now: float) -> tuple[str, str]:
         reason = clean(link.reason) or "the connection is gone"
         return f"{reason}; looking for it again, commands are refused", "bad"
     if link.state == "connecting":
-        return "start one in another terminal: fleetmon demo", "quiet"
+        start = ("start one in another terminal: fleetmon demo", "quiet")
+        choose = ("several fleets run here: choose one (:fleet)", "warn")
+        return choose if link.several else start
     blocked = fleet.get("blocked")
     if blocked:
         who = clean(blocked["agent_id"]) or "something that is no agent's task"

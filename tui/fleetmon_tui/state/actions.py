@@ -132,6 +132,7 @@ ACTIONS: dict[str, Callable[[Ui, str, float], list[Effect] | None]] = {
     "next": _next,
     "help": lambda ui, _, __: ui.show("help"),
     "open": lambda ui, _, __: ui.open(),
+    "choose": lambda _, fleet, __: [("choose", fleet)],
     "goto": lambda ui, agent_id, _: ui.open_agent(agent_id),
     "filter": lambda ui, _, __: ui.filter(),
     "palette": _palette,

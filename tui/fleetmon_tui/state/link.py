@@ -22,6 +22,7 @@ class Link:
     Attributes:
         state: ``connecting``, ``live``, ``stale``, ``disconnected`` or ``ended``.
         reason: why there is no connection.
+        several: because one of several fleets has to be chosen.
         attached: how often a connection came about.
     """
 
@@ -29,6 +30,7 @@ class Link:
         """Begin without a connection."""
         self.state = "connecting"
         self.reason = ""
+        self.several = False
         self.attached = 0
         self._last = 0.0
         self._last_wall = 0.0

@@ -6,6 +6,7 @@ become styles in the view; without them the text alone must say everything.
 
 from __future__ import annotations
 
+import time
 import unicodedata
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -205,6 +206,11 @@ def duration(seconds: float | None) -> str:
 def age(seconds: float) -> str:
     """Return a duration that counts up or down on the screen: whole seconds below a minute."""
     return f"{max(0, int(seconds))}s" if seconds < _MINUTE else duration(seconds)
+
+
+def stamp(at: float) -> str:
+    """Return a time of day on the wall."""
+    return time.strftime("%H:%M:%S", time.localtime(at))
 
 
 def count(number: int) -> str:

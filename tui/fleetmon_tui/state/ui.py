@@ -10,6 +10,7 @@ from fleetmon_tui.state.listing import Filter
 from fleetmon_tui.state.orders import COMMANDS
 from fleetmon_tui.state.sheets import Ask, Choice, Palette, Prompt
 from fleetmon_tui.state.store import ID
+from fleetmon_tui.state.text import clean, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +73,7 @@ class Ui:
         view: one of :data:`VIEWS`, ``agent`` or ``help``.
         agent_id: whom the agent view shows.
         details: what the fleet told about that agent, and when (monotonic seconds).
+        fleets: those among which one has to be chosen.
         letters: the dead letters as the fleet told them, and when (monotonic seconds).
         sheet: what takes the keys, if anything.
         theme: name of the theme.
@@ -92,6 +94,7 @@ class Ui:
         self.view = "fleet"
         self.agent_id = ""
         self.details: tuple[dict[str, Any], float] | None = None
+        self.fleets: list[Choice] = []
         self.letters: tuple[list[dict[str, Any]], float] | None = None
         self.sheet: Prompt | Ask | Palette | None = None
         self.themes = tuple(themes)
@@ -334,6 +337,18 @@ class Ui:
 
     # -- the palette -----------------------------------------------------------------------------
 
+    def offer(self, fleets: Sequence[tuple[str, int, float]]) -> None:
+        """Let one of several fleets be chosen; without any there is nothing to choose any more."""
+        self.fleets = [
+            Choice(f"fleet {clean(name)}, process {pid}, since {stamp(at)}", "", f"choose {pid}")
+            for name, pid, at in fleets
+        ]
+        picking = isinstance(self.sheet, Palette) and self.sheet.label == "fleet"
+        if self.fleets and (picking or self.sheet is None):
+            self.sheet = Palette(self.fleets, "fleet")
+        elif picking:
+            self.sheet = None
+
     def commands(self) -> list[Choice]:
         """Return the commands, each with what it does."""
         found = {key.action: key.shown.split()[0] for key in keys.KEYS}
@@ -365,7 +380,7 @@ class Ui:
             for place in self.dashboard.listing.admitted
             if (row := rows[place]) is not None
         ]
-        return [*commands, *listed, *sorts, *themes, *agents]
+        return [*self.fleets, *commands, *listed, *sorts, *themes, *agents]
 
 
 def scrolled(top: int, at: int, height: int, total: int) -> int:
