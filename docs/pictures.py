@@ -19,10 +19,12 @@ HERE = Path(__file__).parent
 
 async def main() -> None:
     """Draw the fleet, an agent, the question and the warnings."""
-    session = session_of(Options(theme="night"), lambda name: Client(find(name).socket))
+    session = session_of(
+        Options(theme="night"), lambda name, but=(): Client(find(name, but=but).socket)
+    )
     app = FleetApp(session)
     async with app.run_test(size=(110, 30)) as pilot:
-        await asyncio.sleep(20)  # histories want something to show
+        await asyncio.sleep(35)  # histories want something to show, and most of the fleet to fall
         for name, keys in (
             ("fleet", ("t",)),
             ("question", ("t", "g", "space", "space", "space", "r")),

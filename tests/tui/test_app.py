@@ -8,6 +8,7 @@ import time
 import pytest
 from helpers_tui import Stage, beat, elite, hello, row, rows
 
+from fleetmon_tui.source import Live
 from fleetmon_tui.state.text import plain
 from fleetmon_tui.state.themes import THEMES
 from fleetmon_tui.view.app import FleetApp
@@ -116,3 +117,15 @@ async def test_an_export_shows_the_screen():
     async with shown.app.run_test(size=(80, 24)) as pilot:
         await shown.tell(pilot, hello(), rows(*elite()))
         assert "AGENT00" in shown.app.export_screenshot()
+
+
+async def test_a_reader_that_fails_is_said_to_have_failed():
+    def locate(name, but=()):
+        raise ZeroDivisionError("not foreseen")
+
+    live = Live(locate)
+    live.start(lambda: None)
+    await asyncio.to_thread(live.first.wait, 10)
+    live.close()
+    (told,) = [f for f, _, _ in live.take() if f.get("state") == "lost"]
+    assert told["reason"] == "reading has failed (ZeroDivisionError: not foreseen); start it anew"

@@ -20,9 +20,10 @@ def test_the_page_lists_every_key_as_the_bindings_have_it():
 
 def test_pictures_of_the_page_are_there_and_ask_nobody_for_anything():
     page = (DOCS / "dashboard.md").read_text(encoding="utf-8")
-    for name in ("dashboard-fleet.svg", "dashboard-question.svg"):
-        assert name in page
-        assert "@font-face" not in (DOCS / name).read_text(encoding="utf-8")
+    for name in ("fleet", "question", "agent", "warnings"):
+        file = DOCS / f"dashboard-{name}.svg"
+        assert file.name in page
+        assert "@font-face" not in file.read_text(encoding="utf-8")
 
 
 def test_the_command_offers_the_themes_that_there_are():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 import time
 
 import pytest
@@ -12,6 +14,7 @@ from helpers_tmux import Terminal
 from fleetmon import AgentSpec, Backoff, Supervisor, SupervisorSettings
 from fleetmon.record.recorder import Recorder
 
+COLOURS = re.compile(r"\x1b\[[0-9;]*(3[0-7]|4[0-7]|9[0-7]|38|48)[0-9;]*m")
 DEMO = ("demo", "--metrics", "0", "--seed", "7")
 
 
@@ -142,7 +145,7 @@ def test_without_colour_and_unicode_everything_is_still_said():
         assert screen.isascii()
         assert "read-only" in screen
         styled = terminal.screen(styles=True)
-        assert not re.search(r"\x1b\[[0-9;]*(3[0-7]|4[0-7]|9[0-7]|38|48)[0-9;]*m", styled)
+        assert not COLOURS.search(styled)
         terminal.press("Q")
         terminal.until("quarantine refused")
         terminal.press("C-c")
@@ -176,3 +179,34 @@ def test_of_two_fleets_one_is_chosen_and_stayed_with(tmp_path):
         terminal.until(lambda s: (f"process {third.pid}" in s and "live" in s) or "reconn" in s)
         terminal.press("q")
         terminal.until("left with 0")
+
+
+def test_a_fleet_that_stands_still_is_called_stale_also_on_a_narrow_terminal_without_colour(
+    tmp_path,
+):
+    roster = tmp_path / "trio.toml"
+    roster.write_text("".join(f'[[agents]]\nid = "{name}"\n' for name in ("ANT", "BEE", "CAT")))
+    with Terminal(80, 24) as terminal:
+        demo = terminal.background(*DEMO, "--agents", str(roster))
+        terminal.run("tui", TERM="vt100")
+        terminal.until(lambda s: "● live" in s and "ANT" in s, "live rows")
+        assert not COLOURS.search(terminal.screen(styles=True))
+        os.kill(demo.pid, signal.SIGSTOP)
+        terminal.until("▲ stale since")
+        terminal.press("r")
+        terminal.until("restart refused; stale")
+        terminal.resize(40, 12)
+        narrow = terminal.until(lambda s: len(s.splitlines()[0]) <= 40, "a narrow screen")
+        assert "▲ stale" in narrow
+        assert "● running" in narrow
+        os.kill(demo.pid, signal.SIGCONT)
+        terminal.until("● live")
+        terminal.resize(39, 9)
+        terminal.until("fleetmon needs 40x10, this is 39x9")
+        terminal.resize(120, 40)
+        terminal.until(lambda s: "● live" in s and "P95" in s, "a wide screen")
+        demo.kill()
+        demo.wait()
+        for width in (90, 60, 100):  # resized while it looks for the fleet again
+            terminal.resize(width, 24)
+        terminal.until(lambda s: "✖ disconnected" in s and "ANT" in s, "it says so")

@@ -179,6 +179,11 @@ class Live:
             asyncio.run(self._follow())
         except asyncio.CancelledError:
             pass
+        except Exception as error:  # noqa: BLE001 - nothing more will come, and that has to be said
+            said = (
+                f"reading from the fleet has failed ({type(error).__name__}: {error}); start anew"
+            )
+            self._put({"type": "link", "state": "lost", "reason": said})
         finally:
             self.first.set()
 

@@ -80,7 +80,7 @@ def run(options: Options, locate: Locate) -> int:
 def session_of(options: Options, locate: Locate) -> Session:
     """Return everything that the screen stands on, not started yet."""
     glyphs = ASCII if options.ascii or not _unicode() else UNICODE
-    fallback = MONO.name if os.environ.get("NO_COLOR") is not None else NIGHT.name
+    fallback = NIGHT.name if _colors() else MONO.name
     theme = options.theme or fallback
     now = time.monotonic()
     replay = options.replay is not None
@@ -139,6 +139,12 @@ def _unicode() -> bool:
         "linux",
         "dumb",
     }
+
+
+def _colors() -> bool:
+    terminal = os.environ.get("TERM", "")
+    plain = terminal == "dumb" or terminal.endswith(("-m", "-mono")) or terminal.startswith("vt")
+    return not plain and os.environ.get("NO_COLOR") is None
 
 
 def _actor() -> str:
