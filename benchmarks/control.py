@@ -15,11 +15,10 @@ over all agents, so that each of 40 agents changes in every turn.
   collection, as in a process that has been up for a while: one of ten thousand agents holds a loop
   up for a quarter of a second, and what was made at the start would bring it about.
 - 18: a reader is stopped (SIGSTOP) and goes on: how far the process grew meanwhile, and how long
-  the reader takes to know all that had happened until it went on. It grows without being stopped as
-  well, by the supervisor's own books of the last minute, which fill until the agents have worked
-  for as long (``Metrics.window``): so the fleet works for a window first. Growth as long before,
-  with the reader reading, is beside it. ``--stopped 60`` is the whole minute; 10 s, and a window of
-  5 s, unless told otherwise.
+  the reader takes to know all that had happened until it went on. For its first minutes a process
+  grows without any reader: each agent's book of its utilization takes so many entries before the
+  oldest goes. So these are filled first, with a window of a second. Growth as long before, with the
+  reader reading, is beside it. ``--stopped 60`` is the whole minute; 10 s unless told otherwise.
 """
 
 from __future__ import annotations
@@ -55,6 +54,8 @@ STOPPED = 10.0  # seconds
 _LETTERS = "abc"
 _TICK = 0.001  # seconds between two looks of the probed loop
 _BEAT = 0.01  # seconds between two bursts of tasks
+_WINDOW = 1.0  # seconds, of the agents' utilization
+_ENTRIES = 40  # tasks that fill an agent's book of it
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MIB = 1024 * 1024
 
@@ -268,12 +269,14 @@ def _complete(turn: Turn) -> bool:
 
 async def stopped(agents: int, *, seconds: float = STOPPED) -> Stopped:
     """Measure row 18 for one size."""
-    window = 60.0 if seconds >= 60 else max(1.0, seconds / 2)
-    async with bench(agents, window=window) as b:
+    async with bench(agents, window=_WINDOW) as b:
         b.work(2 * agents)
         reader = Reader(b.fleet.control_path)
         await reader.until(_complete)
-        await b.busy(1.2 * window)  # the supervisor's own books are full then
+        for _ in range(_ENTRIES):  # two a task, a sixtieth of the window apart
+            b.work(agents)
+            await asyncio.sleep(_WINDOW / 50)
+        await b.busy(3.0)
         apart = await _growth(b, seconds)
         reader.signal(signal.SIGSTOP)
         grown = await _growth(b, seconds)
