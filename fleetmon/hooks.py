@@ -132,7 +132,11 @@ class TaskView(Protocol):
 
 
 class TaskTracer(Protocol):
-    """Turns tasks into spans."""
+    """Turns tasks into spans.
+
+    A tracer may have a method ``finish(task)`` as well: :meth:`end` for a task in whose context
+    nothing else will begin, so that there is nothing to restore.
+    """
 
     def capture(self) -> Any:
         """Return the submitter's context, an empty one too, to become ``task.origin``."""

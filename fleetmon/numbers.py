@@ -333,11 +333,15 @@ class AgentNumbers:
 
     def mark(self, slot: TypeNumbers, bucket: int, exemplar: tuple[str, float, float]) -> None:
         """Keep a sampled task beside its bucket: its ids, seconds and wall clock."""
-        with self.lock:
+        acquire, release = self._acquire, self._release
+        acquire()
+        try:
             if slot.exemplars is None:
                 slot.exemplars = {}
             slot.exemplars[bucket] = exemplar
             self.version += 1
+        finally:
+            release()
 
     def end_queued(self, slot: TypeNumbers, outcome: int) -> None:
         """Count the end of a task that never started."""

@@ -81,6 +81,7 @@ class Fleet:
         self.membership = 0
         self.task_ids = itertools.count(1)
         self.tracer: TaskTracer | None = None
+        self.finish: Callable[[Task], None] = _never  # ends a span in a context that ends with it
         self.log: EndObserver | None = None  # put together by the observers
         self.observers = Observers(self)
         self.counted: Callable[[list[News]], None] | None = None  # what exporters in workers count
@@ -110,6 +111,12 @@ class Fleet:
         if roster is not None:
             for entry in roster.entries:
                 self._register(entry.agent_id, self.spec_of(entry, None), entry, DECLARED)
+
+    def use_tracer(self, tracer: TaskTracer | None) -> None:
+        """Take the host's tracer."""
+        self.tracer = tracer
+        if tracer is not None:
+            self.finish = getattr(tracer, "finish", tracer.end)
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -467,6 +474,10 @@ def default_clock() -> tuple[Callable[[], float], Callable[[], float]]:
 
 
 __all__ = ["DECLARED", "OBSERVED", "OWNED", "Fleet", "default_clock"]
+
+
+def _never(_task: Task) -> None:
+    """Stand where nothing is traced."""
 
 
 def _dropped(teller: object) -> dict[str, int]:

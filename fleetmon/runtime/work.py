@@ -250,18 +250,17 @@ class Work:
             or self._room
             or core.attention
             or task.timer is not None
+            or incarnation.ending
         ):
             self.returned(task, result)
             return
-        task.end(SUCCEEDED)
+        task.end(SUCCEEDED, last=True)
         future = task.future
         if future is not None and not future.done():
             future.set_result(result)
         task.aio = None
         self.running -= 1
         incarnation.busy -= 1
-        if incarnation.ending:
-            incarnation.check_gone()
 
     def returned(self, task: Task, result: Any) -> None:
         """End a task with what it returned."""

@@ -97,7 +97,7 @@ class Supervisor(Commanding, Looking, Serving):
             wall=wall,
             classifier=classifier,
         )
-        self._fleet.tracer = tracer
+        self._fleet.use_tracer(tracer)
         self._fleet.observers.use_log(log)
         self._outlook = Outlook(self._fleet)
         self._fleet.bus.hooks = tuple(h.event for h in (tracer, log, recorder) if h is not None)
