@@ -7,7 +7,8 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
 
 from fleetmon.errors import NotRunningError, QueueFullError, SpecError, TaskTimeoutError
-from fleetmon.runtime.task import CURRENT, Task, new_task, own_task
+from fleetmon.runtime.phase import WAITING
+from fleetmon.runtime.task import CURRENT, Task, new_task
 from fleetmon.runtime.watch import watch
 
 if TYPE_CHECKING:
@@ -259,7 +260,20 @@ class Agent:
         core = self._core
         if refuse:
             core.work.refuse()
-        task = own_task(core, task_type)
+        # own_task() in one piece: a call a task saved
+        task = Task()
+        task.core = core
+        task.id = next(core.task_ids)
+        task.agent_id = core.agent_id
+        task.task_type = task_type
+        try:
+            task.slot = core.numbers.types[task_type]
+        except (KeyError, TypeError):
+            task.slot = core.numbers.type(task_type)
+        task.state = WAITING
+        task.attempt = 1
+        task.generation = core.generation
+        task.origin = task.failure = None
         if timeout is not None:
             task.deadline = _deadline(core, timeout, None)
         return task

@@ -170,10 +170,11 @@ class AgentNumbers:
     """All numbers of one agent, over all its incarnations.
 
     Attributes:
-        version: rises with every change but a beginning: see :attr:`revision`.
+        version: rises with every change but the two commonest: see :attr:`revision`.
         inflight: tasks that have begun and not ended, by id. An entry is added by whoever begins a
             task, without the lock, and taken out by :meth:`end` and :meth:`requeue`.
         begun: id of the task that began last, set after its entry was made.
+        ended_last: id of the task that ended last.
     """
 
     __slots__ = (
@@ -188,6 +189,7 @@ class AgentNumbers:
         "blocked_seconds",
         "bounds",
         "capacity",
+        "ended_last",
         "failure_exemplars",
         "failures",
         "health",
@@ -235,7 +237,7 @@ class AgentNumbers:
         self.agent_id = agent_id
         self.renew()
         self.version = 0
-        self.begun = 0
+        self.begun = self.ended_last = 0
         self.inflight: dict[int, Any] = {}
         self.bounds = bounds
         self._shortest = bounds[0] if bounds else float("-inf")
@@ -325,8 +327,8 @@ class AgentNumbers:
             slot.outcomes[outcome] += 1
             slot.buckets[bucket] += 1
             slot.seconds += seconds
-            self.inflight.pop(task.id, None)
-            self.version += 1
+            number = self.ended_last = task.id
+            self.inflight.pop(number, None)
         finally:
             release()
         return bucket
@@ -408,12 +410,13 @@ class AgentNumbers:
         return len(self.inflight)
 
     @property
-    def revision(self) -> tuple[int, int]:
+    def revision(self) -> tuple[int, int, int]:
         """What differs after every change, so that a reader can reuse what it prepared.
 
+        No task begins or ends twice, so ids serve as counts, at a quarter of the price.
         Busy time also moves without a change: see :attr:`moving`.
         """
-        return self.version, self.begun
+        return self.version, self.begun, self.ended_last
 
     @property
     def moving(self) -> bool:

@@ -49,6 +49,19 @@ if TYPE_CHECKING:
 Classifier = "Callable[[BaseException], Verdict | None]"
 
 
+class _NoLoop:
+    """Explains why a fleet has no ``loop`` before start and after close.
+
+    While it runs, an attribute of its own stands before this one. A ``__getattr__`` would do the
+    same, and quadruple the price of every attribute that the hot path asks a fleet for.
+    """
+
+    def __get__(self, fleet: Fleet, _kind: object = None) -> asyncio.AbstractEventLoop:
+        fix = "enter it with 'async with' first" if fleet.phase == "new" else "make a new one"
+        msg = f"supervisor {fleet.name!r} is {fleet.phase}; {fix}"
+        raise NotRunningError(msg)
+
+
 class Fleet:
     """All agents of one supervisor, and the numbers source of its metrics.
 
@@ -58,6 +71,11 @@ class Fleet:
         blocked_total: seconds for which the loop was found blocked; what deadlines forgive.
         phase: ``new``, ``running``, ``draining``, ``stopping``, ``stopped``.
     """
+
+    if TYPE_CHECKING:
+        loop: asyncio.AbstractEventLoop
+    else:
+        loop = _NoLoop()
 
     def __init__(
         self,
@@ -101,7 +119,7 @@ class Fleet:
         self.hurried = False
         self.live = 0
         self.thread = 0
-        self.loop: asyncio.AbstractEventLoop
+        self.home: Any = None  # the loop once more, for the hot path: found without the descriptor
         self.elsewhere: dict[asyncio.AbstractEventLoop, int] = {}
         self._early: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._classifier = classifier
@@ -120,23 +138,12 @@ class Fleet:
 
     # -- the loop --------------------------------------------------------------------------------
 
-    def __getattr__(self, name: str) -> Any:
-        """Explain why there is no ``loop`` before start and after close.
-
-        While it runs, ``loop`` is a plain attribute, since the hot path asks for it.
-        """
-        if name == "loop":
-            fix = "enter it with 'async with' first" if self.phase == "new" else "make a new one"
-            msg = f"supervisor {self.name!r} is {self.phase}; {fix}"
-            raise NotRunningError(msg)
-        raise AttributeError(name)
-
     def open(self) -> None:
         """Bind to the running loop and carry out what was posted before."""
         if self.phase != "new":
             msg = f"supervisor {self.name!r} was started before; make a new one"
             raise NotRunningError(msg)
-        self.loop = asyncio.get_running_loop()
+        self.loop = self.home = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         self.phase = "running"
         early, self._early = self._early, []
@@ -173,6 +180,7 @@ class Fleet:
         self.groups.close()
         if "loop" in vars(self):
             del self.loop
+        self.home = None
         self.thread = 0  # no thread is its own any more
         self.phase = "stopped"
 

@@ -287,7 +287,7 @@ class Task(hooks.Identified):
         fleet = core.fleet
         thread = self.thread = get_ident()
         if thread == fleet.thread:
-            self.aio = _task_in(fleet.loop)
+            self.aio = _task_in(fleet.home)
         else:
             aio = self.aio = running_aio_task()
             fleet.seen_elsewhere(aio)
