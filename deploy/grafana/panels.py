@@ -199,7 +199,8 @@ def _variable(variable: Variable) -> Any:
     if variable.everything:
         built = (
             built.include_all(include_all=True)
-            .all_value(".*")
+            # Loki refuses a query whose matchers could all be empty
+            .all_value(".+" if variable.loki else ".*")
             .current(models.VariableOption(text="All", value="$__all", selected=True))
         )
     return built

@@ -231,7 +231,9 @@ def test_every_query_of_the_logs_dashboard_gives_lines_or_numbers(logs, table):
     for name in ("app", "namespace"):  # its variables
         assert logs.get(f"label/{name}/values", since="1h") == [LABELS[name]]
     asked = [target for target in queries.of_board(board) if target.loki]
-    values = {"namespace": "fleetmon", "app": ".*", "__auto": "1m"}
+    # as when it is opened, with all of each chosen
+    variables = [v for v in board["templating"]["list"] if "allValue" in v]
+    values = {"__auto": "1m", **{v["name"]: v["allValue"] for v in variables}}
     answers = {
         str(target): logs.get(
             "query_range", query=queries.fill(target.expr, values), since="1h", step="10"
