@@ -141,14 +141,19 @@ def draw_all(source: Source, out: Path) -> dict[str, list[str]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Return 0; panels without data are said, and are no failure."""
+    """Return 0, or 1 where no Prometheus answers; panels without data are said, and no failure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prometheus", default="http://localhost:9090", metavar="URL")
     parser.add_argument("--out", type=Path, default=Path("previews"), metavar="DIR")
     parser.add_argument("--minutes", type=float, default=60.0, metavar="N")
     given = parser.parse_args(arguments)
     source = Source(given.prometheus, given.minutes * 60)
-    for uid, empty in draw_all(source, given.out).items():
+    try:
+        drawn = draw_all(source, given.out)
+    except OSError as error:
+        sys.stderr.write(f"preview.py: no answer from {given.prometheus}: {error}\n")
+        return 1
+    for uid, empty in drawn.items():
         told = f"; nothing in: {', '.join(empty)}" if empty else ""
         sys.stdout.write(f"{given.out / uid}.png{told}\n")
     return 0

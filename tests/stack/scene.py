@@ -67,18 +67,6 @@ class Demo(Server):
             raise
         return self
 
-    def fleetmon(self, *words: str, within: float = 60.0) -> subprocess.CompletedProcess[str]:
-        """Run a command that finds this fleet by itself."""
-        return subprocess.run(
-            [sys.executable, "-m", "fleetmon", *words],
-            cwd=ROOT,
-            env={**os.environ, **self.environment, "NO_COLOR": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=within,
-        )
-
 
 class Scene:
     """Everything, running.

@@ -11,7 +11,7 @@ from functools import cache
 import promql
 import pytest
 import shorten
-from running import DEPLOY, eventually, request
+from running import DEPLOY, eventually, free_port, request
 from scene import FACTOR, RATE_INTERVAL, WELL_IN
 
 sys.path.insert(0, str(DEPLOY / "grafana"))
@@ -142,6 +142,15 @@ def test_each_dashboard_can_be_drawn_with_its_data(settled, tmp_path):
     for uid in ("fleetmon-overview", "fleetmon-alerts"):
         assert preview.picture(source, BOARDS[uid], tmp_path / f"{uid}.png") == []
         assert (tmp_path / f"{uid}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_preview_says_that_nobody_answers(tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra stack)")
+    import preview
+
+    url = f"http://127.0.0.1:{free_port()}"
+    assert preview.main(["--prometheus", url, "--out", str(tmp_path)]) == 1
+    assert url in capsys.readouterr().err
 
 
 def test_the_files_are_what_the_code_makes():
