@@ -22,6 +22,7 @@ import programs
 import shorten
 import yaml
 from conftest import need
+from drill import Fleet
 from pipeline import Collector, Jaeger
 from receivers import Receivers
 from running import DEPLOY, ROOT, Alertmanager, Prometheus, Server, eventually, free_port
@@ -106,7 +107,7 @@ class Scene:
             Demo(self.directory / "fleet", "--chaos", environment=environment)
         )
         self.began = time.monotonic()
-        self.targets["fleet"] = [self.demo.address]
+        self.targets["fleet"] = [self.demo.address, self._hopeless()]
         self._api()
         self._vault()
         self._node()
@@ -124,6 +125,19 @@ class Scene:
         self.targets["prometheus"] = [self.prometheus.address]
         self._scrape()
         self._all.enter_context(self.prometheus)
+
+    def _hopeless(self) -> str:
+        """Start a second fleet, with an agent that does not come back; returns its address.
+
+        A fault of the demonstration may be over before anybody has scraped it.
+        """
+        fleet = Fleet("not-recovering")
+        self._all.callback(fleet.kill)
+        fleet.start()
+        fleet.hear("ready")
+        fleet.say("break")
+        fleet.hear("broken")
+        return f"127.0.0.1:{fleet.port}"
 
     def _scrape(self) -> None:
         """Write the shipped scrape configuration, at the addresses of here."""

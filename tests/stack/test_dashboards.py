@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from functools import cache
 
@@ -50,12 +51,13 @@ def settled(scene):
 def answered(settled, table):
     """How many samples that are numbers each query gave."""
     counts = {}
+    patience = time.monotonic() + 70  # the faults come again within a minute
     for uid, board in BOARDS.items():
         asked = [t for t in queries.of_board(board) if not not_asked(t)]
         values = queries.variables(board, GIVEN, settled.label_values, everything=True)
         for target in asked:
             expr = shorten.expression(queries.fill(queries.bare(target.expr), values), FACTOR)
-            counts[target] = len(numbers(settled, target, expr))
+            counts[target] = len(numbers(settled, target, expr, patience))
         table.dashboard(uid, len(asked), sum(bool(counts[t]) for t in asked))
     for target in TARGETS:
         if why := not_asked(target):
@@ -63,13 +65,13 @@ def answered(settled, table):
     return counts
 
 
-def numbers(scene, target, expr):
+def numbers(scene, target, expr, until):
     def look():
         samples = scene.samples(expr, instant=target.instant)
         return [value for value in samples if not math.isnan(value)]
 
-    try:  # a scrape of a busy machine may have failed just now
-        return eventually(look, 10)
+    try:  # what a short fault did between two scrapes nobody has seen
+        return eventually(look, max(0.0, until - time.monotonic()))
     except AssertionError:
         return []
 
