@@ -100,7 +100,7 @@ async def _ours(agents: int, turns: int) -> list[float]:
         await pilot.pause()
         gc.collect()
         for turn in range(1, turns + 1):
-            told = list(wire.frames(agents, turn, seq=turn * agents))
+            told = list(wire.frames(agents, turn, seq=turn * agents, ticks=True))
             source.feed([*told, wire.beat(float(turn))])
             await asyncio.sleep(0)
             began = time.process_time()

@@ -24,7 +24,7 @@ async def main() -> None:
     )
     app = FleetApp(session)
     async with app.run_test(size=(110, 30)) as pilot:
-        await asyncio.sleep(35)  # histories want something to show, and most of the fleet to fall
+        await asyncio.sleep(33)  # histories want something to show, and most of the fleet to fall
         for name, keys in (
             ("fleet", ("t",)),
             ("question", ("t", "g", "space", "space", "space", "r")),

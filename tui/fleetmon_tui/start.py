@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _FIRST = 0.3  # seconds that the first rows may take before the program is loaded meanwhile
 _LAST = 10.0  # seconds after which the program is there for certain
+_SWITCH = 0.001  # seconds after which who reads frames lets who paints have the interpreter
 _ESCAPE = "50"  # milliseconds after which an escape is the key and not the head of a sequence
 
 
@@ -61,6 +62,7 @@ def run(options: Options, locate: Locate) -> int:
     """
     session = session_of(options, locate)
     os.environ.setdefault("ESCDELAY", _ESCAPE)
+    sys.setswitchinterval(_SWITCH)
     session.source.start(lambda: None)
     try:
         with overture.stage() as drawing:

@@ -75,24 +75,21 @@ def _cells(  # noqa: PLR0917 - called for each line of each paint
 ) -> Line:
     """Return an agent's cells; of a row that is as it was, only those that change with time."""
     cut = dashboard.glyphs.cut
+    # the last column may end where the line does; a blank follows all others
+    room = width - GUTTER - sum(cells + 1 for _, cells in shown)
+    last = len(shown) - 1 if room < 0 else len(shown)
     known = dashboard.cells.get(place)
-    if known is not None and known[0] is shown:
-        pieces = known[1].copy()
-        for at, (column, cells) in enumerate(shown):
-            if column.passes:
-                text, role = column.cell(row, place, moment)
-                pieces[2 * at + 1] = (fit(text, cells, cut, right=column.right), role)
+    fresh = known is None or known[0] is not shown
+    pieces = [(" " * GUTTER, "")] * (len(shown) + 1) if fresh or known is None else known[1].copy()
+    for at, (column, cells) in enumerate(shown):
+        if fresh or column.passes:
+            text, role = column.cell(row, place, moment)
+            text = fit(text, cells, cut, right=column.right)
+            pieces[at + 1] = (text + " " if at < last else text, role)
+    if not fresh:
         return pieces
-    pieces = [(" " * GUTTER, "")]
-    left = width - GUTTER
-    for column, cells in shown:
-        text, role = column.cell(row, place, moment)
-        pieces.append((fit(text, cells, cut, right=column.right), role))
-        left -= cells + 1
-        if left >= 0:  # the last column may end where the line does
-            pieces.append((" ", ""))
-    if left > 0:
-        pieces.append((" " * left, ""))
+    if room > 0:
+        pieces.append((" " * room, ""))
     if len(dashboard.cells) >= _KEPT:
         dashboard.cells.clear()
     dashboard.cells[place] = (shown, pieces.copy())
