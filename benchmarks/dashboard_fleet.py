@@ -3,6 +3,7 @@
 ``real`` is a supervisor with agents at work and its control plane; ``blocker`` the same, and one
 agent blocks the loop after a while. ``wire HZ PATH`` is no fleet at all but its stream, encoded
 beforehand, in which every row changes at that rate: what the dashboard costs, and nothing else.
+``rest 0 PATH`` likewise, of a fleet in which nothing runs.
 """
 
 from __future__ import annotations
@@ -84,8 +85,20 @@ def encoded(frame: dict[str, Any]) -> bytes:
     return b"%x\r\n%b\r\n" % (len(line), line)
 
 
-async def _wire(agents: int, rate: float, path: str) -> None:
-    first = b"".join(map(encoded, frames(agents, 0, seq=0)))
+def resting(agents: int) -> dict[str, Any]:
+    """Return the frame of a fleet in which nothing runs."""
+    rows = [
+        list(row(at, 0)._replace(in_flight=0, queued=0, utilization=0.0, task="", task_id=0,
+                                 lifecycle="running", retry_at=None))
+        for at in range(agents)
+    ]  # fmt: skip
+    return {"type": "rows", "seq": agents, "more": False, "removed": [], "rows": rows}
+
+
+async def _wire(agents: int, rate: float, path: str, *, rests: bool) -> None:
+    first = encoded(resting(agents)) if rests else b"".join(
+        map(encoded, frames(agents, 0, seq=0))
+    )  # fmt: skip
     # only what moves has changed, so this is what a fleet would send
     turns = [
         b"".join(map(encoded, frames(agents, turn, seq=turn * agents, ticks=True)))
@@ -141,8 +154,8 @@ async def _real(agents: int, *, blocks: bool) -> None:
 def main() -> None:
     """Serve until killed."""
     kind, agents, *rest = sys.argv[1:]
-    if kind == "wire":
-        asyncio.run(_wire(int(agents), float(rest[0]), rest[1]))
+    if kind in {"wire", "rest"}:
+        asyncio.run(_wire(int(agents), float(rest[0]), rest[1], rests=kind == "rest"))
     else:
         asyncio.run(_real(int(agents), blocks=kind == "blocker"))
 

@@ -415,6 +415,8 @@ def test_ticks_change_what_they_tell_and_nothing_else():
     told = dict(zip(TICKS, tick[1:], strict=True))
     assert store.get("A") == row("A", field="art", **told)
     assert [store.get("B"), store.get("C")] == before[1:]
+    store.tick([tick])
+    store.gather()
     assert (store.settled(), store.use[0], store.ended[0]) == ({0}, 0.5, 7)
     # another version's ticks: less of it, something unknown, another order
     store.begin(COLUMNS, ("weather", "succeeded", "queued"), resumed=True)

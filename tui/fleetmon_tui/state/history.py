@@ -35,6 +35,7 @@ class History:
             self._use.append(self._use[-1])
             self._ended.append(self._ended[-1])
         else:
+            store.gather()
             for place in store.taken:  # who had it before is nobody's past
                 if self._ended and place < len(self._ended[-1]):
                     self._ended[-1][place] = -1.0

@@ -55,8 +55,8 @@ class Store:
         places: place by agent id.
         changed: places whose row changed since :meth:`settled`.
         members: counts up whenever an agent came or went.
-        use: utilization by place, 0.0 where nobody is.
-        ended: tasks that came to an end, by place, -1.0 where nobody is.
+        use: utilization by place, 0.0 where nobody is; as of :meth:`gather`.
+        ended: tasks that came to an end, by place, -1.0 where nobody is; likewise.
         health: of agents by place, :data:`DECLARED` or :data:`NOBODY`.
         taken: places that went from one agent to another since the last sample.
         loading: whether a whole fleet is under way and not complete.
@@ -74,6 +74,7 @@ class Store:
         self.loading = True
         self.taken: set[int] = set()
         self._waiting: list[Sequence[Any] | None] = []  # ticks, until somebody looks
+        self._told: set[int] = set()  # places of ticks since they were gathered
         self._free: list[int] = []
         self._old: set[str] = set()
         self._order: list[int] | None = None
@@ -138,20 +139,29 @@ class Store:
         if None in found:  # an agent whose row never came is none of ours
             ticks = [told for told in ticks if told[0] in self.places]
             found = [self.places[told[0]] for told in ticks]
-        waiting, use, finished = self._waiting, self.use, self.ended
+        waiting = self._waiting
         if self._ticks != _USUAL:
             for place, told in zip(found, ticks, strict=True):
                 row: Any = self.rows[place]
                 for at, column in self._ticks:
                     row[column] = told[at]
-                use[place] = row[UTILIZATION]
-                finished[place] = row[ASSIGNED] - row[QUEUED] - row[IN_FLIGHT]
+                self.use[place] = row[UTILIZATION]
+                self.ended[place] = row[ASSIGNED] - row[QUEUED] - row[IN_FLIGHT]
         else:  # ten thousand of them once a second, of which few are ever looked at
             for place, told in zip(found, ticks, strict=True):
                 waiting[place] = told
+            self._told.update(found)
+        self.changed.update(found)
+
+    def gather(self) -> None:
+        """Bring :attr:`use` and :attr:`ended` up to the latest ticks."""
+        waiting, use, finished = self._waiting, self.use, self.ended
+        for place in self._told:
+            told = waiting[place]
+            if told is not None:
                 use[place] = told[3]
                 finished[place] = told[7] - told[2] - told[1]
-        self.changed.update(found)
+        self._told.clear()
 
     def at(self, place: int) -> Row | None:
         """Return the row at a place, as of the latest tick."""
@@ -163,6 +173,8 @@ class Store:
                 _, row[IN_FLIGHT], row[QUEUED], row[UTILIZATION], row[TASK], row[TASK_ID],
                 row[TASK_SINCE], row[ASSIGNED], row[SUCCEEDED], row[P50], row[P95],
             ) = told  # fmt: skip
+            self.use[place] = told[3]
+            self.ended[place] = told[7] - told[2] - told[1]
         return self.rows[place]
 
     def current(self) -> list[Row | None]:
