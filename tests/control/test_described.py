@@ -149,7 +149,7 @@ def _encodable(text):
 
 
 def test_every_answer_is_one_that_the_description_knows(path):
-    @settings(max_examples=150, deadline=None, database=None)
+    @settings(max_examples=50, deadline=None, database=None)
     @given(requests())
     def ask(request):
         method, target, where, body = request

@@ -246,7 +246,7 @@ def test_no_content_makes_it_fail(place):
         fleet.add("APEX", Echo)
         url = fleet.supervisor.control_url
 
-        @settings(max_examples=100, deadline=None, database=None)
+        @settings(max_examples=50, deadline=None, database=None)
         @given(st.dictionaries(FIELDS, JSON, max_size=4), JSON, st.binary(max_size=50))
         def send(changes, whole, raw):
             assert post(url, delivery({**alert(), **changes}))[0] in {200, 400}
