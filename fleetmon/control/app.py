@@ -86,6 +86,9 @@ class ControlPlane:
             Route("/v1/metrics", self._metrics, methods=["GET", "HEAD"]),
         ]
         app = Starlette(routes=routes, exception_handlers={HTTPException: _routing})
+        # a path with a slash too many is no page: its redirection is not in the description, and
+        # raises where a carrier hands on a path that is no Unicode
+        app.router.redirect_slashes = False
         return Guard(app, hosts=hosts, token=token, own=(PATH,) if webhook is not None else ())
 
     def _answered(self, endpoint: Endpoint) -> Endpoint:

@@ -155,6 +155,16 @@ class Straight:
         return told
 
 
+@pytest.mark.anyio
+async def test_a_path_that_is_no_unicode_or_ends_with_a_slash_is_no_page():
+    async with Supervisor(SupervisorSettings(name="straight")) as fleet:
+        straight = Straight(fleet)
+        host = [(b"host", b"localhost")]
+        for path in ("/v1/hello/", "/v1/agents/\udc80/", "/\udc80/", "/v1/agents/\udc80"):
+            told = await straight.ask("GET", path, b"", host, [b""])
+            assert told[0]["status"] == 404, path
+
+
 NAMES_OF_HEADERS = st.sampled_from([
     b"host", b"origin", b"content-type", b"content-length", b"accept", b"authorization",
     b"fleetmon-protocol", b"x-other",
