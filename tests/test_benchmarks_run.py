@@ -67,7 +67,7 @@ async def test_a_reader_costs_something_only_while_it_is_there():
 
 
 async def test_a_reader_that_was_stopped_is_right_again():
-    found = await control.stopped(3, seconds=0.2, warm=0.2)
+    found = await control.stopped(3, seconds=0.2)
     assert found.right < 5
 
 
