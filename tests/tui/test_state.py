@@ -6,7 +6,7 @@ import re
 
 import pytest
 from helpers_tui import beat, elite, event, fleet, hello, row, rows
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -118,6 +118,7 @@ class Stream(RuleBasedStateMachine):
 
 
 TestStream = Stream.TestCase
+TestStream.settings = settings(max_examples=40, deadline=None)
 
 
 # -- order and filter ------------------------------------------------------------------------------
