@@ -137,8 +137,8 @@ def stock_registry(metrics: Iterable[Metric]) -> CollectorRegistry:
     for metric in metrics:
         name = metric.name + ("_total" if metric.type == "counter" else "")
         first = next((s for s in metric.samples if not s.name.endswith("_sum")), None)
-        # an empty family is that of the drops, whose label no sample shows
-        labels = [] if first is None else [label for label in first.labels if label != "le"]
+        # an empty family prints no sample, as a stock one does that has labels and no child
+        labels = ["none"] if first is None else [x for x in first.labels if x != "le"]
         options: dict[str, Any] = {}
         if metric.type == "histogram":
             bounds = dict.fromkeys(s.labels["le"] for s in metric.samples if "le" in s.labels)

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import command as terminal
-from benchmarks import control, instructions, process, recovery, tasks
+from benchmarks import control, instructions, process, recovery, scrape, tasks
 from benchmarks.erlang import Peer
 from benchmarks.table import Goal, Row
 
@@ -29,6 +29,10 @@ async def test_a_measured_task_is_counted_traced_and_logged():
         await host.around(20)
         numbers = host.agent.snapshot().numbers
     assert numbers.outcome(0) == numbers.assigned == 40
+
+
+def test_a_scrape_is_compared_with_the_stock_bytes_before_it_is_measured():
+    assert scrape.cost(3).row7 > 1
 
 
 async def test_a_log_that_drops_lines_spoils_the_figures(monkeypatch):
