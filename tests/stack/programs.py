@@ -6,7 +6,7 @@ what could not be had, with the reason. The cache is ``$FLEETMON_STACK_CACHE``, 
 prints names them), which may be deleted, and into which a program built elsewhere may be put.
 
 No build takes longer than its own limit, and all together no longer than
-``$FLEETMON_STACK_BUILD_MINUTES`` (45), the most wanted first. What failed is not tried again within
+``$FLEETMON_STACK_BUILD_MINUTES`` (30), the most wanted first. What failed is not tried again within
 the hour; ``FLEETMON_STACK_BUILD=never`` builds nothing at all.
 """
 
@@ -29,7 +29,7 @@ from pathlib import Path
 CACHE = Path(os.environ.get("FLEETMON_STACK_CACHE") or "~/.cache/fleetmon-stack").expanduser()
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
-ALL_BUILDS = 60 * float(os.environ.get("FLEETMON_STACK_BUILD_MINUTES") or 45)  # seconds
+ALL_BUILDS = 60 * float(os.environ.get("FLEETMON_STACK_BUILD_MINUTES") or 30)  # seconds
 AGAIN_AFTER = 3600.0  # seconds
 _began = time.monotonic()
 
