@@ -201,6 +201,7 @@ class Recording:
         facts = {
             **cursor.facts,
             "blocked": self._blocked(life.life, here, here_clock),
+            "shared_cause_open": self._cause_open(life.life, here),
             "warnings": [
                 {
                     "rule": w.rule,
@@ -283,6 +284,19 @@ class Recording:
         if not found or found[0][0] == EventKind.LOOP_FREED:
             return None
         return blocked_of(*found[0][1:], clock=clock)
+
+    def _cause_open(self, life: int, when: float) -> bool:
+        # from the events, which miss none that is shorter than the time between two pictures
+        found = self._all(
+            "SELECT kind FROM events WHERE life=? AND at<=? AND kind IN (?,?,?)"
+            " ORDER BY id DESC LIMIT 1",
+            life,
+            when,
+            EventKind.SHARED_CAUSE_OPENED.value,
+            EventKind.SHARED_CAUSE_RAMPING.value,
+            EventKind.SHARED_CAUSE_CLOSED.value,
+        )
+        return bool(found) and found[0][0] == EventKind.SHARED_CAUSE_OPENED
 
     # -- what happened ---------------------------------------------------------------------------
 
