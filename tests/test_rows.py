@@ -7,11 +7,12 @@ import json
 import math
 
 import pytest
+from helpers_rows import row_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetmon import AgentSpec, Backoff, Intensity, Supervisor
-from fleetmon.rows import COLUMNS, quantile, quantiles, row_of
+from fleetmon.rows import COLUMNS, quantile, quantiles
 from fleetmon.testing import ScriptedAgent, Step, current_clock
 
 BOUNDS = (0.1, 1.0, 10.0)

@@ -1,7 +1,7 @@
-"""One agent as a flat row, straight from its core: what readers of the stream cost most by.
+"""One agent as a flat row, straight from its core: what readers and recordings cost most by.
 
-The same as :func:`fleetmon.rows.row_of` makes of a snapshot, without one, at half the cost:
-four times a second of all that have changed, in the process that is looked at.
+The same as of a snapshot, without one, at half the cost: four times a second of all that have
+changed, in the process that is looked at.
 """
 
 from __future__ import annotations

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fleetmon.rows import AgentRow, row_of
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from fleetmon.events import EventKind
+    from fleetmon.rows import AgentRow
     from fleetmon.runtime.core import AgentCore
     from fleetmon.runtime.fleet import Fleet
     from fleetmon.runtime.task import Task
@@ -57,7 +56,6 @@ class Survey:
     def look(self, *, whole: bool) -> Iterator[AgentRow]:
         """Yield the rows of agents that may have changed since the last look, or of all."""
         fleet = self._fleet
-        bounds = fleet.settings.metrics.buckets
         for core in tuple(fleet.cores.values()):
             if core.removed:
                 continue
@@ -65,8 +63,7 @@ class Survey:
             if not whole and not core.numbers.moving and self._seen.get(core.agent_id) == key:
                 continue
             self._seen[core.agent_id] = key
-            now = fleet.now()
-            yield row_of(core.snapshot(now), now, bounds)
+            yield core.row(fleet.now())
 
     def gone(self) -> tuple[str, ...]:
         """Return the agents that have gone since they were asked for last."""
@@ -108,20 +105,10 @@ class Survey:
 
 
 def _key(core: AgentCore, now: float) -> tuple[Any, ...]:
-    # whatever else a row shows changes together with one of these
-    machine = core.machine
+    # what a row shows beside that: what passes with time, what the fleet decides, what a task says
     return (
-        core.numbers.revision,
-        core.generation,
-        core.mode,
-        core.spec,
-        machine.desired,
-        machine.actual,
-        machine.retry_at,
-        machine.current_streak(now),
-        core.conditions,
-        core.zombies,
-        core.last_lapse,
+        core.revision(),
+        core.machine.current_streak(now),
         core.fleet.accepting,
         tuple(task.note for task in tuple(core.inflight.values())),
     )

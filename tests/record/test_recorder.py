@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from helpers_rows import row_of
 
 from fleetmon import (
     AgentSpec,
@@ -27,7 +28,6 @@ from fleetmon import (
 )
 from fleetmon.cli import main
 from fleetmon.record.store import lock_of
-from fleetmon.rows import row_of
 from fleetmon.testing import capture
 
 pytestmark = pytest.mark.anyio

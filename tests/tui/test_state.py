@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from helpers_rows import row_of
 from helpers_tui import beat, elite, event, fleet, hello, row, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fleetmon import Supervisor
 from fleetmon.control.protocol import TICKS
-from fleetmon.rows import COLUMNS, row_of
+from fleetmon.rows import COLUMNS
 from fleetmon_tui.state import store as places
 from fleetmon_tui.state.columns import BY_NAME, layout
 from fleetmon_tui.state.dashboard import Dashboard
