@@ -447,21 +447,7 @@ def new_task(
 
 
 def own_task(core: AgentCore, task_type: str) -> Task:
-    """Return a task around work of the agent's present life, for ``with``.
-
-    The way of every such task: it repeats what it needs of :func:`new_task` to save the call.
-    """
-    task = Task()
-    task.core = core
-    task.id = next(core.task_ids)
-    task.agent_id = core.agent_id
-    task.task_type = task_type
-    try:
-        task.slot = core.numbers.types[task_type]
-    except (KeyError, TypeError):
-        task.slot = core.numbers.type(task_type)
-    task.state = WAITING
-    task.attempt = 1
+    """Return a task around work of the agent's present life, for ``with``."""
+    task = new_task(core, task_type)
     task.generation = core.generation
-    task.origin = task.failure = None
     return task
