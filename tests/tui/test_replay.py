@@ -62,6 +62,10 @@ async def test_next_warning_leads_to_a_mass_failure_and_the_views_explain_it(cha
                 break
         at = watched.replay.timeline.at(time.monotonic())
         assert at <= opened + 1.5  # rules look at the fleet after it fell, and w leads before that
+        watched.replay.timeline.seek(opened + 0.05, time.monotonic())
+        await pilot.press("1")
+        assert "many agents fell for one reason" in watched.text
+        watched.replay.timeline.seek(at, time.monotonic())
         await pilot.press("@", *"+1.5", "enter", "3")
         said = " ".join(watched.text.split())
         assert "storm" in said
