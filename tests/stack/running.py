@@ -330,3 +330,8 @@ class Alertmanager(Server):
         """Hand alerts in, as Prometheus does."""
         status, body, _ = request(self.address, "/api/v2/alerts", method="POST", body=list(alerts))
         assert status == 200, body
+
+    def active(self) -> set[str]:
+        """Return the names of the alerts that fire for it."""
+        _, body, _ = request(self.address, "/api/v2/alerts")
+        return {alert["labels"]["alertname"] for alert in json.loads(body)}
