@@ -101,7 +101,9 @@ def _past(agent: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     clean = out.clean
     lapse = agent["last_lapse"]
     if lapse is not None:
-        what = ": ".join(clean(x) for x in (lapse["reason"], lapse["error"]) if x)
+        what, error = (clean(lapse[key] or "") for key in ("reason", "error"))
+        kind, _, _ = error.partition(":")  # with which the reason may end already
+        what = ": ".join(filter(None, (what.removesuffix(f": {kind}"), error)))
         yield "last lapse", f"{words.moment(lapse['at'])}, generation {lapse['generation']}: {what}"
     for told in agent["recent_tasks"]:
         yield "recent", _ended(told, agent["clock"])

@@ -74,7 +74,8 @@ def find(
         return chosen[0]
     if chosen:
         there = ", ".join(f"{e.name} (process {e.pid})" for e in chosen)
-        message = f"{len(chosen)} fleets run here: {there}; choose one by name or process id"
+        choice = f"fleetmon --fleet {chosen[0].pid}"
+        message = f"{len(chosen)} fleets run here: {there}; choose one: {choice}"
         raise AmbiguousFleetError(message, [(e.name, e.pid, e.started_at) for e in chosen])
     if running:
         there = ", ".join(repr(e.name) for e in running)

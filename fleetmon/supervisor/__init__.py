@@ -23,6 +23,7 @@ from fleetmon.spec import AgentSpec
 from fleetmon.supervisor.commanding import Commanding
 from fleetmon.supervisor.looking import Looking
 from fleetmon.supervisor.serving import Serving
+from fleetmon.supervisor.working import Working
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +52,7 @@ class Clock(Protocol):
         """Return seconds since the epoch."""
 
 
-class Supervisor(Commanding, Looking, Serving):
+class Supervisor(Commanding, Looking, Serving, Working):
     """Keeps a fleet of agents at work, measured, and recovering by itself.
 
     Use it as an asynchronous context manager in the loop that the agents live in. It starts a

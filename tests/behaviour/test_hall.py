@@ -37,6 +37,26 @@ class Delegates:
 
 
 @virtual
+class TestByName:
+    async def test_a_task_is_run_by_the_name_of_its_agent(self):
+        async with fleet_on() as fleet:
+            await fleet.add("A", Sleeper, spec=spec())
+            assert await fleet.run("A", "x", 2.0, timeout=5) == 2.0
+            task = await fleet.submit("A", "x", 3.0)
+            assert await task == 3.0
+            with pytest.raises(TaskTimeoutError):
+                await fleet.run("A", "x", 10.0, timeout=5)
+            assert fleet.agent("A").snapshot().assigned == 3
+
+    async def test_a_name_that_nobody_has_is_told_and_books_nothing(self):
+        async with fleet_on() as fleet:
+            await fleet.add("APEX", Sleeper, spec=spec())
+            for way in (fleet.run, fleet.submit):
+                with pytest.raises(UnknownAgentError, match="did you mean APEX"):
+                    await way("APEXX", "x", 1.0)
+
+
+@virtual
 class TestDelegation:
     async def chain(self, fleet, seen):
         await fleet.add("C", Sleeper, spec=spec())

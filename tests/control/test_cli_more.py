@@ -20,6 +20,8 @@ class Careful:
             error = RuntimeError("no")
             error.fatal = True
             raise error
+        if task.payload == "minor":
+            raise ValueError(task.payload)
         return task.payload
 
 
@@ -111,6 +113,20 @@ async def test_one_agent_in_full(hall, fleetmon):
         "actor=ann reason=look",
     ):
         assert told in out, told
+
+
+async def test_the_last_lapse_names_its_error_once(hall, fleetmon):
+    agent = await hall.add(
+        "FLAKY", Careful, spec=QUICK.model_copy(update={"max_consecutive_failures": 2})
+    )
+    for _ in range(2):
+        with pytest.raises(ValueError, match="minor"):
+            await agent.run("x", "minor")
+    while not agent.snapshot().last_lapse:
+        await asyncio.sleep(0)
+    _, out, _ = await fleetmon("agent FLAKY")
+    (told,) = (line for line in out.splitlines() if "last lapse" in line)
+    assert told.endswith("2 failures in a row, last: ValueError: minor")
 
 
 async def test_events_of_some_agents_and_kinds_and_the_last_ones(hall, fleetmon):

@@ -118,6 +118,7 @@ async def test_two_fleets_of_one_name_are_told_apart(reachable, fleetmon):
             find()
         code, out, err = await fleetmon("status")
         assert (code, out, err.count("\n")) == (2, "", 1)
+        assert err.endswith(f"; choose one: fleetmon --fleet {os.getpid()}\n")
         told = set()
         for entry in registry.entries():
             told.add((await asyncio.to_thread(Client(entry.socket).snapshot))["epoch"])
