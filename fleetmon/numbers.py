@@ -16,6 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fleetmon.busy import Trail
+from fleetmon.tables import values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -434,7 +435,7 @@ class AgentNumbers:
 
     def flying(self) -> tuple[Flying, ...]:
         """Return the tasks in flight; with the lock held, each is in no other number."""
-        return tuple(self.inflight.values())
+        return values_of(self.inflight)
 
     def busy_locked(self, now: float, flying: Sequence[Flying]) -> tuple[float, float]:
         """As :meth:`busy`; the caller holds the lock, and has taken :meth:`flying` under it."""

@@ -21,6 +21,7 @@ from fleetmon.runtime.machine import Machine
 from fleetmon.runtime.row import row_of
 from fleetmon.runtime.work import Work
 from fleetmon.snapshot import AgentSnapshot, Condition, LapseRecord, Standing, TaskSnapshot
+from fleetmon.tables import values_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -291,7 +292,7 @@ class AgentCore:
         generation, struck = self.struck
         if struck is not None and generation == self.generation:
             return struck
-        for task in tuple(self.inflight.values()):
+        for task in values_of(self.inflight):
             if task.sampled:
                 return task.exemplar()
         return None
@@ -309,7 +310,7 @@ class AgentCore:
                 TaskSnapshot(
                     t.id, t.slot.task_type, t.attempt, max(0.0, now - t.started_at), t.note
                 )
-                for t in tuple(self.inflight.values())
+                for t in values_of(self.inflight)
             ]
         )
         due = machine.retry_at

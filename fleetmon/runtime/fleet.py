@@ -34,6 +34,7 @@ from fleetmon.runtime.incarnation import Incarnation
 from fleetmon.runtime.observed import ObservedIncarnation
 from fleetmon.runtime.observers import Observers
 from fleetmon.snapshot import DeadLetter, FleetReading, FleetSnapshot
+from fleetmon.tables import values_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -424,7 +425,7 @@ class Fleet:
         """Whether the fleet is able to serve."""
         return self.phase == "running" and any(
             c.machine.actual in (Actual.RUNNING, Actual.RECOVERING) and not c.removed
-            for c in tuple(self.cores.values())
+            for c in values_of(self.cores)
         )
 
     def fleet(self) -> FleetReading:
@@ -450,7 +451,7 @@ class Fleet:
     def snapshot(self, *, agents: bool = True) -> FleetSnapshot:
         """Return a frozen picture, each agent consistent in itself; without agents if asked to."""
         now = self.now()
-        cores = tuple(self.cores.values()) if agents else ()
+        cores = values_of(self.cores) if agents else ()
         return FleetSnapshot(
             self.name,
             self.epoch,

@@ -18,6 +18,7 @@ from fleetmon.runtime.body import Body
 from fleetmon.runtime.executors.auto import make_executor
 from fleetmon.runtime.live import LiveTimer, live_timeout
 from fleetmon.runtime.task import running_aio_task
+from fleetmon.tables import values_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -243,7 +244,7 @@ class Incarnation:
         self.executor.kill()
         self.abandoned = True
         core = self.core
-        for task in tuple(core.inflight.values()):
+        for task in values_of(core.inflight):
             if task.incarnation is self:
                 core.work.abandon(task)
         core.fleet.buried(self)

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from fleetmon.policy.lints import AgentFacts, Lookout, Picture
+from fleetmon.tables import values_of
 
 if TYPE_CHECKING:
     from fleetmon.runtime.core import AgentCore
@@ -35,7 +36,7 @@ class Outlook:
             size = 0
             facts = []
             # asked each second about ten thousand agents, most of which there is nothing to say of
-            for core in tuple(fleet.cores.values()):
+            for core in values_of(fleet.cores):
                 if core.removed:
                     continue
                 size += 1

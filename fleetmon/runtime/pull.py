@@ -13,6 +13,7 @@ from fleetmon.policy.transitions import Desired
 from fleetmon.runtime.fate import conclude
 from fleetmon.runtime.phase import ENDED
 from fleetmon.runtime.task import CURRENT
+from fleetmon.tables import values_of
 
 if TYPE_CHECKING:
     from fleetmon.runtime.incarnation import Incarnation
@@ -89,7 +90,7 @@ def give_back(work: Work, incarnation: Incarnation, *, lapse: bool) -> None:
     reason = incarnation.end_reason or ("lapse" if lapse else "stop")
     if lapse:
         work.core.struck = incarnation.generation, work.core.exemplar()
-    for task in tuple(incarnation.pulled.values()):
+    for task in values_of(incarnation.pulled):
         del incarnation.pulled[task.id]
         _leave_context(task)
         if task.fenced:

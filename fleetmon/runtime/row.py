@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fleetmon.policy.health import health, lifecycle
 from fleetmon.rows import AgentRow, quantiles
+from fleetmon.tables import values_of
 
 if TYPE_CHECKING:
     from fleetmon.runtime.core import AgentCore
@@ -24,7 +25,7 @@ def row_of(core: AgentCore, now: float) -> AgentRow:
     bounds = numbers.bounds
     # in the order of a snapshot's: tasks before the numbers
     oldest: Task | None = None
-    for task in tuple(core.inflight.values()):
+    for task in values_of(core.inflight):
         if oldest is None or task.started_at < oldest.started_at:
             oldest = task
     due = machine.retry_at

@@ -13,6 +13,7 @@ from fleetmon.events import EventKind
 from fleetmon.policy.hangs import assess
 from fleetmon.policy.transitions import Actual, Desired
 from fleetmon.runtime import judge
+from fleetmon.tables import values_of
 
 if TYPE_CHECKING:
     from fleetmon.runtime.core import AgentCore
@@ -24,9 +25,9 @@ def scan(fleet: Fleet) -> None:
     """Look at every agent once."""
     now = fleet.now()
     live = now - fleet.blocked_total
-    for core in tuple(fleet.cores.values()):
+    for core in values_of(fleet.cores):
         if core.inflight:
-            for task in tuple(core.inflight.values()):
+            for task in values_of(core.inflight):
                 _look_at_task(core, task, live)
         if core.numbers.queued:
             _look_for_stall(core, live)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fleetmon.tables import values_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -48,15 +50,15 @@ class Survey:
         """Return the tasks that have begun and not ended."""
         return [
             task
-            for core in tuple(self._fleet.cores.values())
+            for core in values_of(self._fleet.cores)
             if core.inflight
-            for task in tuple(core.inflight.values())
+            for task in values_of(core.inflight)
         ]
 
     def look(self, *, whole: bool) -> Iterator[AgentRow]:
         """Yield the rows of agents that may have changed since the last look, or of all."""
         fleet = self._fleet
-        for core in tuple(fleet.cores.values()):
+        for core in values_of(fleet.cores):
             if core.removed:
                 continue
             key = _key(core, fleet.now())
@@ -77,7 +79,7 @@ class Survey:
         """Return what there is to say about the whole fleet."""
         fleet = self._fleet
         reading = fleet.fleet()
-        here = [c for c in tuple(fleet.cores.values()) if not c.removed and c.mode != "declared"]
+        here = [c for c in values_of(fleet.cores) if not c.removed and c.mode != "declared"]
         return {
             "phase": fleet.phase,
             "health": max((c.numbers.health for c in here), default=0),
@@ -93,7 +95,7 @@ class Survey:
         """Return streak and times of lapses of agents that have any."""
         now = self._fleet.now()
         found = {}
-        for core in tuple(self._fleet.cores.values()):
+        for core in values_of(self._fleet.cores):
             streak, lapses = core.machine.restarts(now)
             if streak or lapses:
                 found[core.agent_id] = (streak, lapses)
@@ -110,5 +112,5 @@ def _key(core: AgentCore, now: float) -> tuple[Any, ...]:
         core.revision(),
         core.machine.current_streak(now),
         core.fleet.accepting,
-        tuple(task.note for task in tuple(core.inflight.values())),
+        tuple(task.note for task in values_of(core.inflight)),
     )

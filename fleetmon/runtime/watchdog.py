@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fleetmon.events import EventKind
 from fleetmon.runtime.gil import InterpreterWatch
 from fleetmon.runtime.scan import scan
+from fleetmon.tables import values_of
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -137,7 +138,7 @@ class Watchdog:
             if self._interpreter is not None:
                 self._interpreter.renew()
             late = False
-            for watch in tuple(self._watches.values()):
+            for watch in values_of(self._watches):
                 if watch.waiting:
                     late = True  # a whole interval without an answer: look closely
                 elif not watch.ask():
@@ -306,15 +307,15 @@ class Watchdog:
     def _owner(self, watch: _LoopWatch) -> tuple[AgentCore | None, Task | None]:
         aio: asyncio.Task[Any] | None = asyncio.current_task(watch.loop)
         best: Task | None = None
-        for core in tuple(self._fleet.cores.values()):
-            for task in tuple(core.inflight.values()):
+        for core in values_of(self._fleet.cores):
+            for task in values_of(core.inflight):
                 ours = task.aio is aio if aio is not None else task.aio is None
                 if ours and task.thread == watch.thread and (best is None or task.id > best.id):
                     best = task
         if best is not None:
             return best.core, best
         if aio is not None and watch.main:
-            for core in tuple(self._fleet.cores.values()):
+            for core in values_of(self._fleet.cores):
                 incarnation = core.machine.incarnation
                 if incarnation is not None and incarnation.owns(aio):
                     return core, None

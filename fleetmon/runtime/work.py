@@ -25,6 +25,7 @@ from fleetmon.runtime import judge, pull
 from fleetmon.runtime.fate import conclude, error_of, settle, timeout_of
 from fleetmon.runtime.phase import ENDED, RUNNING, WAITING
 from fleetmon.runtime.task import CURRENT
+from fleetmon.tables import values_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -457,7 +458,7 @@ class Work:
         """Cancel what an incarnation works on; ``lapse`` and ``restart`` go by policy."""
         incarnation.end_reason = reason
         now = self.core.now()
-        for task in tuple(self.core.inflight.values()):
+        for task in values_of(self.core.inflight):
             if task.incarnation is incarnation and not task.pulled:
                 task.cancel_reason = task.cancel_reason or reason
                 task.cancel_at = task.cancel_at or now

@@ -24,6 +24,7 @@ from fleetmon.supervisor.commanding import Commanding
 from fleetmon.supervisor.looking import Looking
 from fleetmon.supervisor.serving import Serving
 from fleetmon.supervisor.working import Working
+from fleetmon.tables import values_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -354,7 +355,7 @@ class Supervisor(Commanding, Looking, Serving, Working):
     @property
     def agents(self) -> tuple[Agent, ...]:
         """All agents, declared ones included, in order of registration."""
-        return tuple(Agent(self, c) for c in tuple(self._fleet.cores.values()) if not c.removed)
+        return tuple(Agent(self, c) for c in values_of(self._fleet.cores) if not c.removed)
 
     @property
     def membership(self) -> int:

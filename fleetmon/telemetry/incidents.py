@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import Link, Span, SpanContext, StatusCode, TraceFlags
 
 from fleetmon.events import EventKind
+from fleetmon.tables import values_of
 from fleetmon.telemetry.conventions import AGENT_ID, ERROR_TYPE, GENERATION, TASK_ID
 from fleetmon.telemetry.render import type_of
 
@@ -158,7 +159,7 @@ class Incidents:
             return () if here is None else (here.spanned(),)
         if event.kind not in _ON_TASKS:
             return ()
-        return tuple([here.spanned() for here in tuple(mine.values())])
+        return tuple([here.spanned() for here in values_of(mine)])
 
     def _facts(self, event: Event) -> dict[str, AttributeValue]:
         facts: dict[str, AttributeValue] = {AGENT_ID: event.agent_id}
