@@ -15,6 +15,8 @@ import pytest
 DEADLINE = 20.0
 """Seconds for anything to appear; what takes longer has failed."""
 
+_OF_THE_OUTSIDE = {"TMUX", "NO_COLOR", "COLUMNS", "LINES"}
+
 FLEETMON = Path(sys.executable).with_name("fleetmon")
 
 
@@ -29,7 +31,7 @@ class Terminal:
         self._size = ("-x", str(width), "-y", str(height))
         self._processes = []
         self.environment = {
-            **{k: v for k, v in os.environ.items() if k not in {"TMUX", "NO_COLOR"}},
+            **{k: v for k, v in os.environ.items() if k not in _OF_THE_OUTSIDE},
             "XDG_RUNTIME_DIR": str(self.directory), "TMPDIR": str(self.directory),
             "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "PYTHONWARNINGS": "default",
         }  # fmt: skip

@@ -210,3 +210,17 @@ def test_a_fleet_that_stands_still_is_called_stale_also_on_a_narrow_terminal_wit
         for width in (90, 60, 100):  # resized while it looks for the fleet again
             terminal.resize(width, 24)
         terminal.until(lambda s: "✖ disconnected" in s and "ANT" in s, "it says so")
+
+
+def test_a_size_that_some_program_exported_long_ago_is_not_that_of_the_terminal():
+    with Terminal(100, 30) as terminal:
+        terminal.run("tui", "--read-only", COLUMNS="80", LINES="24")
+        terminal.until("looking for a fleet")
+        terminal.background(*DEMO)
+        screen = terminal.until(lambda s: "● live" in s and "APEX" in s, "live rows")
+        assert len(screen.splitlines()[0]) > 80
+        assert screen.splitlines()[29].strip()
+        terminal.resize(90, 26)
+        terminal.until(lambda s: 80 < len(s.splitlines()[0]) <= 90 and s.splitlines()[25].strip())
+        terminal.press("q")
+        terminal.until("left with 0")

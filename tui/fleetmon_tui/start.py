@@ -68,6 +68,8 @@ def run(options: Options, locate: Locate) -> int:
         with overture.stage() as drawing:
             curtain = _Curtain(session)
             if drawing:
+                for name in ("COLUMNS", "LINES"):  # Textual would believe them, and no resize
+                    os.environ.pop(name, None)
                 curtain.rise()
             from fleetmon_tui.view.app import FleetApp
 
