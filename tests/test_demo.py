@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.request import urlopen
 
 import pytest
 
@@ -60,16 +61,36 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
     return process.returncode, json.loads(out), err
 
 
+class Running(NamedTuple):
+    process: subprocess.Popen[str]
+    metrics: str
+
+
 @pytest.fixture
-def running(trio: Path) -> Iterator[subprocess.Popen[str]]:
+def running(trio: Path) -> Iterator[Running]:
     process = start("--agents", str(trio), "--json")
     assert process.stderr is not None
+    metrics = ""
     for line in process.stderr:
+        if line.startswith("metrics: "):
+            metrics = line.split()[1]
         if line.startswith("end:"):  # the last line before the agents are started
             break
-    yield process
+    yield Running(process, metrics)
     process.kill()
     process.wait()
+
+
+def wait_for_work(url: str, agents: int) -> None:
+    """Return once every agent has succeeded with a task."""
+    until = time.monotonic() + 20
+    while True:
+        with urlopen(url, timeout=10) as page:
+            accounts = read_exposition(page.read().decode())
+        if sum(account.succeeded > 0 for account in accounts.values()) == agents:
+            return
+        assert time.monotonic() < until, accounts
+        time.sleep(0.05)  # they are another process's
 
 
 def assert_exact(report: dict[str, Any]) -> None:
@@ -111,11 +132,11 @@ def test_forty_agents_work_on_real_files_and_the_report_is_alone_on_standard_out
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_drains_and_stops_another_roster_with_exact_books(
-    running: subprocess.Popen[str], number: signal.Signals
+    running: Running, number: signal.Signals
 ) -> None:
-    time.sleep(1.0)  # the agents are another process's: let them get to work
-    running.send_signal(number)
-    code, report, err = finish(running)
+    wait_for_work(running.metrics, 3)
+    running.process.send_signal(number)
+    code, report, err = finish(running.process)
     assert code == 0, err
     assert "draining" in err
     assert [agent["agent_id"] for agent in report["agents"]] == ["ant", "bee", "cat"]
@@ -123,14 +144,15 @@ def test_a_signal_drains_and_stops_another_roster_with_exact_books(
 
 
 def test_a_second_interrupt_stops_at_once_even_during_the_start(
-    running: subprocess.Popen[str],
+    running: Running,
 ) -> None:
-    running.send_signal(signal.SIGINT)
-    assert running.stderr is not None
-    assert "draining" in running.stderr.readline()
+    process = running.process
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert "draining" in process.stderr.readline()
     began = time.monotonic()
-    running.send_signal(signal.SIGINT)
-    code, report, err = finish(running)
+    process.send_signal(signal.SIGINT)
+    code, report, err = finish(process)
     assert code == 0, err
     assert time.monotonic() - began < 5
     assert_exact(report)

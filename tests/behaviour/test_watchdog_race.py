@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-import anyio
 import pytest
+from support import events_of, until
 
-from fleetmon import EventKind, Supervisor
+from fleetmon import Supervisor
 from fleetmon.runtime.watchdog import Watchdog
 
 pytestmark = pytest.mark.anyio
@@ -31,8 +31,7 @@ async def test_the_end_of_a_block_names_who_blocked_even_when_the_last_look_came
     async with Supervisor() as fleet:
         agent = await fleet.add("a", Blocker)
         await agent.run("x")
-        await anyio.sleep(0.3)
-        blocks = [e for e in fleet.recent_events() if e.kind is EventKind.LOOP_BLOCKED]
-        freed = [e for e in fleet.recent_events() if e.kind is EventKind.LOOP_FREED]
+        await until(lambda: events_of(fleet, "loop_freed"))
+        blocks, freed = events_of(fleet, "loop_blocked"), events_of(fleet, "loop_freed")
     assert [e.agent_id for e in blocks] == ["a"]
     assert [e.agent_id for e in freed] == ["a"]

@@ -8,24 +8,17 @@ import json
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from helpers_control import QUICK, Echo
+from helpers_control import QUICK, Echo, fallen
 
-from fleetmon import AgentSpec, HangLimits, Intensity
+from fleetmon import AgentSpec, HangLimits
 from fleetmon.control.client import Client, find, order
 from fleetmon.control.protocol import COMMANDS, PROTOCOL, RequestError, mismatch, understood
 from fleetmon.policy.transitions import Command
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def hall(reachable):
-    async with reachable() as fleet:
-        for name in ("APEX", "CIPHER", "SENTRY"):
-            await fleet.add(name, Echo)
-        yield fleet
 
 
 @pytest.fixture
@@ -150,37 +143,45 @@ async def test_events_that_are_not_kept_are_counted_and_another_life_begins_anew
 async def test_status_while_an_agent_blocks_the_loop_names_it_and_a_command_waits(
     hall, fleetmon, as_json
 ):
+    asked = []
+
+    async def block_inline(_):
+        most = time.monotonic() + 10
+        while not asked and time.monotonic() < most:
+            time.sleep(0.005)
+
     culprit = await hall.add("CULPRIT", lambda: block_inline, spec=QUICK)
-    took = {}
 
-    async def ask():
-        # in a thread with a loop of its own: this one is blocked
-        await asyncio.sleep(0.5)
-        began = time.monotonic()
-        took["status"] = await asyncio.to_thread(Client(find().socket).snapshot)
-        took["seconds"] = time.monotonic() - began
-        one = order("pause", "SENTRY")
-        took["pending"] = await asyncio.to_thread(Client(find().socket).send, one, hold=0.0)
-        took["answer"] = await asyncio.to_thread(Client(find().socket).command, one)
+    def ask():
+        client, one = Client(find().socket), order("pause", "SENTRY")
+        try:
+            while client.snapshot()["blocked"] is None:
+                time.sleep(0.01)  # it takes the watchdog a moment to be sure
+            pictures = [client.snapshot() for _ in range(5)]
+            pending = client.send(one, hold=0.0)
+            with ThreadPoolExecutor(1) as waiting:
+                answer = waiting.submit(client.command, one)
+                asked.append(True)
+                return pictures, pending, answer.result()
+        finally:
+            asked.append(True)
 
-    asking = asyncio.ensure_future(asyncio.to_thread(asyncio.run, ask()))
+    asking = asyncio.ensure_future(asyncio.to_thread(ask))
     await culprit.run("nap")
-    await asking
-    blocked = took["status"]["blocked"]
-    assert (blocked["agent_id"], blocked["task_type"]) == ("CULPRIT", "nap")
-    assert blocked["file"].endswith("test_operate.py")
-    assert took["seconds"] < 0.6  # 0.2 s of the server's own; the machine may be busy
-    assert took["pending"]["result"] == "pending"
-    assert "blocked by CULPRIT" in took["pending"]["reason"]
-    assert took["answer"]["result"] == "accepted"
+    pictures, pending, answer = await asking
+    for picture in pictures:
+        blocked = picture["blocked"]
+        assert (blocked["agent_id"], blocked["task_type"]) == ("CULPRIT", "nap")
+        assert blocked["file"].endswith("test_operate.py")
+    # the server's own time; the best of five, since others may want the machine as well
+    assert min(picture["took"] for picture in pictures) < 0.2
+    assert pending["result"] == "pending"
+    assert "blocked by CULPRIT" in pending["reason"]
+    assert answer["result"] == "accepted"
     assert len(audited(hall)) == 1
     while not any(event.kind == "loop_freed" for event in hall.recent_events()):
         await asyncio.sleep(0.01)  # the watchdog's thread has to see it first
     assert (await as_json("status --json"))[1]["blocked"] is None
-
-
-async def block_inline(_):
-    time.sleep(1.2)
 
 
 @pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.uvloop)])
@@ -257,12 +258,7 @@ async def test_check_maps_health_to_exit_codes(hall, fleetmon):
     assert "! LAME: hang for" in out
     release.set()
     await running
-    down = AgentSpec(max_consecutive_failures=1, intensity=Intensity(max_restarts=0))
-    dead = await hall.add("DEAD", Echo, spec=down)
-    with pytest.raises(RuntimeError, match="no"):
-        await dead.run("boom", RuntimeError("no"))
-    while dead.snapshot().lifecycle != "quarantined":
-        await asyncio.sleep(0)
+    await fallen(hall, "DEAD")
     assert (await fleetmon("status --check"))[0] == 11
 
 
