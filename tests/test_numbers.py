@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from itertools import count
+from itertools import accumulate, count
 from types import SimpleNamespace
 
 import pytest
@@ -41,16 +41,20 @@ def played(steps, numbers):
     return intervals + [(started, float("inf")) for started, _ in running]
 
 
+def timed(gaps):
+    """Return (time, which) for a list of (seconds since the one before, which)."""
+    times = accumulate(gap for gap, _ in gaps)
+    return [(at, which) for at, (_, which) in zip(times, gaps, strict=True)]
+
+
 STEPS = st.lists(st.tuples(st.floats(1.0, 40.0), st.none() | st.integers(0, 3)), max_size=80)
 
 
 @given(STEPS, st.floats(0, 130))
 def test_utilization_is_exact_with_one_start_or_end_in_each_sixtieth(gaps, after):
     numbers = AgentNumbers("A", now=0.0, window=WINDOW, capacity=4)
-    now, steps = 0.0, []
-    for gap, which in gaps:
-        now += gap
-        steps.append((now, which))
+    steps = timed(gaps)
+    now = steps[-1][0] if steps else 0.0
     intervals = played(steps, numbers)
     for look in (now, now + after):
         assert numbers.busy(look)[1] == pytest.approx(defined(intervals, look, 4), abs=1e-9)
@@ -62,10 +66,8 @@ def test_utilization_is_exact_with_one_start_or_end_in_each_sixtieth(gaps, after
 )
 def test_utilization_is_within_a_sixtieth_of_the_window_however_many_there_are(gaps, after):
     numbers = AgentNumbers("A", now=0.0, window=WINDOW, capacity=4)
-    now, steps = 0.0, []
-    for gap, which in gaps:
-        now += gap
-        steps.append((now, which))
+    steps = timed(gaps)
+    now = steps[-1][0] if steps else 0.0
     intervals = played(steps, numbers)
     most = max((sum(s <= at < e for s, e in intervals) for at, _ in steps), default=0)
     for look in (now, now + after):

@@ -225,6 +225,15 @@ class FatalError(RuntimeError):
     fatal = True
 
 
+class Sleeper:
+    """Takes as many seconds as the payload says, and returns it."""
+
+    async def handle(self, task: Task) -> Any:
+        """Sleep."""
+        await asyncio.sleep(task.payload)
+        return task.payload
+
+
 class Worker:
     """Does what the payload says: sleeps so many seconds, brings its agent down, or succeeds."""
 
@@ -241,6 +250,11 @@ class Worker:
         elif task.payload == "once" and task.attempt == 1:
             await asyncio.sleep(1e5)
         return task.attempt
+
+
+def now() -> float:
+    """Return the time of the running loop."""
+    return asyncio.get_running_loop().time()
 
 
 async def crash(agent: Agent) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from support import Stubborn, events_of, fleet_on, outcome_of, spec
+from support import Sleeper, Stubborn, events_of, fleet_on, now, outcome_of, spec
 
 from fleetmon import (
     AgentStartError,
@@ -20,16 +20,6 @@ from fleetmon import (
 from fleetmon.testing import current_clock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
-
-
-class Sleeper:
-    async def handle(self, task):
-        await asyncio.sleep(task.payload)
-        return task.payload
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 class TestDrain:

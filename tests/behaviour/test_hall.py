@@ -8,18 +8,12 @@ import os
 import threading
 
 import pytest
-from support import events_of, fleet_on, outcome_of, spec
+from support import Sleeper, events_of, fleet_on, outcome_of, spec
 
 from fleetmon import NotRunningError, Probing, SpecError, TaskTimeoutError, UnknownAgentError
 
 pytestmark = pytest.mark.anyio
 virtual = pytest.mark.virtual_time
-
-
-class Sleeper:
-    async def handle(self, task):
-        await asyncio.sleep(task.payload)
-        return task.payload
 
 
 class Delegates:

@@ -145,15 +145,16 @@ async def test_13_heartbeats_of_an_older_generation_do_not_count():
         task.cancel()
 
 
-async def test_13_identical_heartbeats_without_progress_become_suspect():
-    class Body:
-        async def serve(self, agent):
-            while True:
-                agent.heartbeat("page 1")
-                await asyncio.sleep(3)
+class SaysTheSame:
+    async def serve(self, agent):
+        while True:
+            agent.heartbeat("page 1")
+            await asyncio.sleep(3)
 
+
+async def test_13_identical_heartbeats_without_progress_become_suspect():
     async with fleet_on() as fleet:
-        agent = await fleet.add("A", Body, spec=spec(hang=limits(10.0, None)))
+        agent = await fleet.add("A", SaysTheSame, spec=spec(hang=limits(10.0, None)))
         await asyncio.sleep(9.9)
         assert conditions(agent) == set()
         await asyncio.sleep(3)
@@ -162,14 +163,8 @@ async def test_13_identical_heartbeats_without_progress_become_suspect():
 
 
 async def test_13_a_suspect_that_goes_on_saying_the_same_stays_suspect_without_flapping():
-    class Body:
-        async def serve(self, agent):
-            while True:
-                agent.heartbeat("page 1")
-                await asyncio.sleep(3)
-
     async with fleet_on() as fleet:
-        agent = await fleet.add("A", Body, spec=spec(hang=limits(10.0, None)))
+        agent = await fleet.add("A", SaysTheSame, spec=spec(hang=limits(10.0, None)))
         await asyncio.sleep(100)
         assert len(events_of(fleet, "condition_raised")) == 1
         assert not events_of(fleet, "condition_cleared")

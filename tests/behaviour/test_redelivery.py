@@ -37,16 +37,21 @@ def kept_on_metrics(fleet):
     return family.samples[0].value
 
 
+async def abandoned(fleet, work, **policy):
+    """Add an agent and restart it over a task that holds on; returns both."""
+    policy = spec(in_flight="requeue", deadlines=Deadlines(stop=2.0), **policy)
+    agent = await fleet.add("A", lambda: work, spec=policy)
+    task = await agent.submit("x", "p")
+    await asyncio.sleep(0.1)
+    await agent.restart(wait=True)
+    return agent, task
+
+
 class TestNoOverlap:
     async def test_16_the_task_of_a_zombie_waits_until_the_zombie_is_reaped(self):
         work = Stubborn()
         async with fleet_on() as fleet:
-            agent = await fleet.add(
-                "A", lambda: work, spec=spec(in_flight="requeue", deadlines=Deadlines(stop=2.0))
-            )
-            task = await agent.submit("x", "p")
-            await asyncio.sleep(0.1)
-            await agent.restart(wait=True)
+            agent, task = await abandoned(fleet, work)
             assert agent.snapshot().zombies == 1
             await asyncio.sleep(100)
             assert work.begun == [("p", 1)]
@@ -58,12 +63,7 @@ class TestNoOverlap:
     async def test_16_others_are_served_while_the_task_of_a_zombie_waits(self):
         work = Stubborn()
         async with fleet_on() as fleet:
-            agent = await fleet.add(
-                "A", lambda: work, spec=spec(in_flight="requeue", deadlines=Deadlines(stop=2.0))
-            )
-            await agent.submit("x", "p")
-            await asyncio.sleep(0.1)
-            await agent.restart(wait=True)
+            agent, _ = await abandoned(fleet, work)
             work.release.set()
             fresh = await agent.submit("x", "q")
             assert await fresh == 1
@@ -71,14 +71,7 @@ class TestNoOverlap:
     async def test_16_at_least_once_hands_it_out_again_at_once(self):
         work = Stubborn()
         async with fleet_on() as fleet:
-            agent = await fleet.add(
-                "A",
-                lambda: work,
-                spec=spec(in_flight="requeue", at_least_once=True, deadlines=Deadlines(stop=2.0)),
-            )
-            task = await agent.submit("x", "p")
-            await asyncio.sleep(0.1)
-            await agent.restart(wait=True)
+            agent, task = await abandoned(fleet, work, at_least_once=True)
             assert await task == 2
             assert work.overlap == 2
             work.release.set()
@@ -90,12 +83,7 @@ class TestNoOverlap:
     async def test_16_shutdown_ends_the_task_of_a_zombie_for_its_caller_too(self):
         work = Stubborn()
         async with fleet_on() as fleet:
-            agent = await fleet.add(
-                "A", lambda: work, spec=spec(in_flight="requeue", deadlines=Deadlines(stop=2.0))
-            )
-            task = await agent.submit("x", "p")
-            await asyncio.sleep(0.1)
-            await agent.restart(wait=True)
+            agent, task = await abandoned(fleet, work)
         assert task.future.done(), "its caller waits for ever"
         assert outcome_of(task.future) == "cancelled"
         assert [x.what for x in fleet.report.left_behind] == ["incarnation"]
@@ -106,12 +94,7 @@ class TestNoOverlap:
     async def test_16_stopping_the_agent_ends_the_task_of_its_zombie_too(self):
         work = Stubborn()
         async with fleet_on() as fleet:
-            agent = await fleet.add(
-                "A", lambda: work, spec=spec(in_flight="requeue", deadlines=Deadlines(stop=2.0))
-            )
-            task = await agent.submit("x", "p")
-            await asyncio.sleep(0.1)
-            await agent.restart(wait=True)
+            agent, task = await abandoned(fleet, work)
             await agent.stop(wait=True)
             assert task.future.done(), "its caller waits for ever"
             work.release.set()

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from helpers_control import QUICK
+from helpers_control import QUICK, Echo
 from helpers_fuzz import target
 
 from fleetmon import Supervisor, SupervisorSettings, Watchdog
@@ -40,6 +40,14 @@ def reachable(place):
         )
 
     return make
+
+
+@pytest.fixture
+async def hall(reachable):
+    async with reachable() as fleet:
+        for name in ("APEX", "CIPHER", "SENTRY"):
+            await fleet.add(name, Echo)
+        yield fleet
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing, asynccontextmanager, suppress
 
-from fleetmon import AgentSpec, Backoff, Verification
+from fleetmon import AgentSpec, Backoff, Intensity, Verification
 from fleetmon.control.aclient import AsyncClient
 from fleetmon.control.client import find
 
@@ -20,6 +20,18 @@ class Echo:
         if isinstance(task.payload, BaseException):
             raise task.payload
         return task.payload
+
+
+async def fallen(fleet, agent_id):
+    """Add an agent and have it quarantined: its restarts are spent, nobody has wished it."""
+    spent = AgentSpec(max_consecutive_failures=1, intensity=Intensity(max_restarts=0))
+    agent = await fleet.add(agent_id, Echo, spec=spent)
+    with fleet.events() as events:
+        with suppress(RuntimeError):
+            await agent.run("boom", RuntimeError("no"))
+        async for event in events:
+            if event.kind == "quarantined":
+                break
 
 
 @asynccontextmanager

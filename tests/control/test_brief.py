@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from helpers_control import Echo
+from helpers_control import fallen
 
-from fleetmon import AgentSpec, Intensity
 from fleetmon.control.client import Client, find
 from fleetmon.control.encoding import encode_row
 from fleetmon.control.protocol import RequestError
@@ -34,12 +33,7 @@ async def test_a_large_fleet_is_told_in_counts_and_those_that_do_not_run_as_usua
             "(250 more agents: fleetmon agents)",
         ])  # fmt: skip
         await fleet.pause("AGENT-7")
-        spent = AgentSpec(max_consecutive_failures=1, intensity=Intensity(max_restarts=0))
-        dead = await fleet.add("DEAD", Echo, spec=spent)
-        with pytest.raises(RuntimeError, match="no"):
-            await dead.run("boom", RuntimeError("no"))
-        while dead.snapshot().lifecycle != "quarantined":
-            await asyncio.sleep(0)
+        await fallen(fleet, "DEAD")
         told = await asyncio.to_thread(client.snapshot, brief=True)
         assert [a["agent_id"] for a in told["agents"]] == ["DEAD", "AGENT-7"]
         assert (told["health"], told["counts"]["failed"], told["left_out"]) == (2, 1, 249)

@@ -25,14 +25,6 @@ class Careful:
         return task.payload
 
 
-@pytest.fixture
-async def hall(reachable):
-    async with reachable() as fleet:
-        for name in ("APEX", "CIPHER", "SENTRY"):
-            await fleet.add(name, Echo)
-        yield fleet
-
-
 def test_help_names_every_command_and_every_exit_code(capsys):
     assert main(["--help"]) == 0
     told = capsys.readouterr().out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from itertools import pairwise
 
 import pytest
@@ -34,6 +34,23 @@ async def until(frames, mirror, condition):
 
 def link(state):
     return lambda frame: frame["type"] == "link" and frame["state"] == state
+
+
+@asynccontextmanager
+async def speaking(serve):
+    """Answer with a stream of one's own; gives where."""
+
+    async def answer(reader, writer):
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            await serve(writer)
+            await reader.read()
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 async def test_a_fleet_is_found_lost_and_found_again_in_its_next_life(reachable):
@@ -88,21 +105,13 @@ async def test_a_fleet_that_does_not_get_on_is_stale_and_then_lost(monkeypatch):
     monkeypatch.setattr("fleetmon.control.aclient.PATIENCE", 0.12)
     go_on = asyncio.Event()
 
-    async def serve(reader, writer):
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + HELLO)
-            await go_on.wait()
-            writer.write(HEARTBEAT)
-            await reader.read()
-        finally:
-            writer.close()
+    async def serve(writer):
+        writer.write(HELLO)
+        await go_on.wait()
+        writer.write(HEARTBEAT)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
     mirror = Mirror()
-    frames = follow(lambda: Client(f"127.0.0.1:{port}"), mirror)
-    async with server, aclosing(frames):
+    async with speaking(serve) as where, aclosing(follow(lambda: Client(where), mirror)) as frames:
         await until(frames, mirror, link("live"))
         told = await until(frames, mirror, link("stale"))
         assert "does not get on" in told["reason"]
@@ -114,19 +123,11 @@ async def test_a_fleet_that_does_not_get_on_is_stale_and_then_lost(monkeypatch):
 
 
 async def test_frames_that_make_no_sense_are_a_lost_connection_and_no_crash():
-    async def serve(reader, writer):
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + HELLO + b'{"type":"rows","rows":7}\n')
-            await reader.read()
-        finally:
-            writer.close()
+    async def serve(writer):
+        writer.write(HELLO + b'{"type":"rows","rows":7}\n')
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
     mirror = Mirror()
-    frames = follow(lambda: Client(f"127.0.0.1:{port}"), mirror)
-    async with server, aclosing(frames):
+    async with speaking(serve) as where, aclosing(follow(lambda: Client(where), mirror)) as frames:
         told = await until(frames, mirror, link("lost"))
         assert "makes no sense" in told["reason"]
 

@@ -7,14 +7,13 @@ import http.client
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 import pytest
-from helpers_control import Echo
+from helpers_control import Echo, fallen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleetmon import AgentSpec, Intensity, Supervisor, SupervisorSettings
+from fleetmon import Supervisor, SupervisorSettings
 from fleetmon.control.client import Client, order
 from fleetmon.settings import AlertWebhook, Control
 
@@ -79,21 +78,9 @@ def audited(fleet):
     return [e for e in fleet.recent_events() if e.kind == "command"]
 
 
-async def exhausted(fleet, name):
-    """Add an agent and have it quarantined: its restarts are spent, nobody has wished it."""
-    spent = AgentSpec(max_consecutive_failures=1, intensity=Intensity(max_restarts=0))
-    agent = await fleet.add(name, Echo, spec=spent)
-    with fleet.events() as events:
-        with suppress(RuntimeError):
-            await agent.run("boom", RuntimeError("no"))
-        async for event in events:
-            if event.kind == "quarantined":
-                break
-
-
 async def test_a_firing_alert_brings_an_agent_back_through_the_audited_path(place):
     async with listening() as hall:
-        await exhausted(hall, "APEX")
+        await fallen(hall, "APEX")
         await _brought_back(hall)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import resource
@@ -65,12 +66,19 @@ async def works(fleet, tasks=200):
     return agent
 
 
-async def not_written(path, why, **options):
-    """Run a fleet whose record cannot be written; returns what it told."""
+@contextlib.asynccontextmanager
+async def recorded(path, **options):
+    """Run a fleet that is recorded; gives it, its recorder and what it tells."""
     record = recorder(path, **options)
     supervisor = Supervisor(CALM, recorder=record)
     events = capture(supervisor)
     async with supervisor as fleet:
+        yield fleet, record, events
+
+
+async def not_written(path, why, **options):
+    """Run a fleet whose record cannot be written; returns what it told."""
+    async with recorded(path, **options) as (fleet, record, events):
         assert why in record.problem
         await works(fleet)
         reading = fleet.snapshot().fleet.recorder
@@ -159,10 +167,7 @@ async def test_a_broken_record_is_kept_aside_and_a_new_one_begun(tmp_path, damag
     else:
         content[100:] = os.urandom(len(content) - 100)
     path.write_bytes(content)
-    record = recorder(path)
-    supervisor = Supervisor(CALM, recorder=record)
-    events = capture(supervisor)
-    async with supervisor as fleet:
+    async with recorded(path) as (fleet, record, events):
         assert record.problem == ""
         await works(fleet)
     (told,) = failed(events)
@@ -176,10 +181,7 @@ async def test_a_broken_record_is_kept_aside_and_a_new_one_begun(tmp_path, damag
 
 async def test_a_record_that_breaks_while_it_is_written_is_begun_anew(tmp_path):
     path = tmp_path / "fleet.db"
-    record = recorder(path)
-    supervisor = Supervisor(CALM, recorder=record)
-    events = capture(supervisor)
-    async with supervisor as fleet:
+    async with recorded(path) as (fleet, record, events):
         agent = await works(fleet)
         await asyncio.to_thread(record.flush)
         database = record._desk._store.database
@@ -202,10 +204,7 @@ async def test_a_record_that_breaks_while_it_is_written_is_begun_anew(tmp_path):
 
 async def test_a_record_that_is_removed_under_the_recorder_is_begun_anew(tmp_path):
     path = tmp_path / "fleet.db"
-    record = recorder(path)
-    supervisor = Supervisor(CALM, recorder=record)
-    events = capture(supervisor)
-    async with supervisor as fleet:
+    async with recorded(path) as (fleet, record, events):
         agent = await works(fleet)
         for each in tmp_path.iterdir():
             each.unlink()
@@ -353,10 +352,7 @@ def test_a_disk_that_is_full(small_disk):
 
 async def test_a_reader_that_holds_the_record_and_a_lock_that_is_held_stop_nothing(tmp_path):
     path = tmp_path / "fleet.db"
-    record = recorder(path)
-    supervisor = Supervisor(CALM, recorder=record)
-    events = capture(supervisor)
-    async with supervisor as fleet:
+    async with recorded(path) as (fleet, record, events):
         agent = await works(fleet)
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")  # somebody works on the file by hand
