@@ -133,7 +133,7 @@ class Reader:
         self._thread.start()
 
     def _listen(self) -> None:
-        assert self._process.stdout is not None  # noqa: S101 - opened above
+        assert self._process.stdout is not None
         with self._process.stdout as told:
             for line in told:
                 if line.endswith("\n"):  # or it was killed within it
@@ -171,12 +171,12 @@ class Bench:
         self.fleet = fleet
         self.agents = agents
         self.done = 0
-        control = fleet._control  # noqa: SLF001 - what is measured
-        assert control is not None  # noqa: S101
-        assert control._thread is not None  # noqa: S101, SLF001
-        self.hub = control._plane.hub  # noqa: SLF001
-        thread = control._thread._thread.ident  # noqa: SLF001
-        assert thread is not None  # noqa: S101
+        control = fleet._control
+        assert control is not None
+        assert control._thread is not None
+        self.hub = control._plane.hub
+        thread = control._thread._thread.ident
+        assert thread is not None
         self._clock = time.pthread_getcpuclockid(thread)
 
     def cpu(self) -> float:
@@ -235,12 +235,12 @@ async def attached(agents: int, *, seconds: float = 20.0, rounds: int = 10) -> A
         alone = b.hub.encoded
         gc.collect()
         for _ in range(rounds):
-            while b.hub._attached:  # noqa: ASYNC110, SLF001 - it tells nobody
+            while b.hub._attached:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(_BEAT)
             late, used, _ = await _stretch(b, part)
             without.append(late)
             whole -= used
-            b.hub._clear()  # noqa: SLF001 - as after a minute without a reader: no row is ready
+            b.hub._clear()  # as after a minute without a reader: no row is ready
             reader = Reader(b.fleet.control_path)
             began = await reader.until(lambda _: True)  # says when it asks
             taken = asyncio.ensure_future(reader.until(_complete))

@@ -82,7 +82,7 @@ class Reference:
             )
         )
         self.tracer = self._provider.get_tracer("benchmarks.reference")
-        self._sink = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # see close()
+        self._sink = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - see close()
         self.log = structlog.wrap_logger(
             structlog.PrintLogger(self._sink),
             processors=[

@@ -159,12 +159,12 @@ def _fill(family: Any, metric: Metric, labels: list[str]) -> None:
         child = family.labels(*key) if labels else family
         if sample.name.endswith("_bucket"):
             i = index.get(key, 0)
-            child._buckets[i].set(sample.value - before.get(key, 0.0))  # noqa: SLF001
+            child._buckets[i].set(sample.value - before.get(key, 0.0))
             index[key], before[key] = i + 1, sample.value
         elif sample.name.endswith("_sum"):
-            child._sum.set(sample.value)  # noqa: SLF001
+            child._sum.set(sample.value)
         elif not sample.name.endswith("_count") or metric.type != "histogram":
-            child._value.set(sample.value)  # noqa: SLF001
+            child._value.set(sample.value)
 
 
 def _timed(renderer: Renderer) -> float:
@@ -191,7 +191,7 @@ def cost(agents: int) -> Cost:
             theirs = generate_latest(registry)
             stock.append(time.perf_counter() - start)
             if i == 0:
-                assert theirs == b"".join(renderer.render()), "not the same bytes"  # noqa: S101
+                assert theirs == b"".join(renderer.render()), "not the same bytes"
             del theirs
         for numbers in fleet.numbers:
             fleet.work(numbers)

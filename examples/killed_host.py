@@ -82,7 +82,7 @@ def main() -> None:
     """Live twice."""
     with tempfile.TemporaryDirectory() as folder:
         record = str(Path(folder, "fleet.db"))
-        killed = subprocess.run([sys.executable, __file__, record], check=False)  # noqa: S603
+        killed = subprocess.run([sys.executable, __file__, record], check=False)  # noqa: S603 - this file
         if killed.returncode == -signal.SIGKILL:
             print("the host is killed with 3 tasks at work")
         asyncio.run(second_life(record))

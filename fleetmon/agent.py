@@ -45,7 +45,7 @@ class _Commander(Protocol):
         reason: str = "",
         actor: str = "",
         wait: bool = False,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,  # noqa: ASYNC109 - as in run
         generation: int | None = None,
         desired: str | None = None,
     ) -> CommandResult: ...

@@ -28,7 +28,7 @@ def _host_and_port(value: str | None) -> str | None:
     if value is None:
         return None
     host, colon, port = value.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - the last port
         msg = "expected HOST:PORT, for example 127.0.0.1:9003"
         raise ValueError(msg)
     return value

@@ -142,7 +142,7 @@ def _elsewhere(own: str | None) -> Iterator[Finding]:
     """Look where a fleet of another environment, or of another user, would be."""
     uid = os.geteuid()
     looked = {os.path.realpath(directory) for directory in registry.directories(own)}
-    ours = [f"/run/user/{uid}/fleetmon", f"/tmp/fleetmon-{uid}", f"/var/tmp/fleetmon-{uid}"]  # noqa: S108
+    ours = [f"/run/user/{uid}/fleetmon", f"/tmp/fleetmon-{uid}", f"/var/tmp/fleetmon-{uid}"]  # noqa: S108 - looked at only
     for directory in ours:
         if os.path.realpath(directory) not in looked and _holds(directory):
             setting = (
@@ -161,7 +161,7 @@ def _elsewhere(own: str | None) -> Iterator[Finding]:
             f"a fleet listens in {directory}, where this terminal does not look",
             f"--directory {directory}, or set {registry.DIRECTORY}",
         )
-    for pattern, root in (("fleetmon-[0-9]*", "/tmp"), ("*/fleetmon", "/run/user")):  # noqa: S108
+    for pattern, root in (("fleetmon-[0-9]*", "/tmp"), ("*/fleetmon", "/run/user")):  # noqa: S108 - looked at only
         try:
             found = sorted(Path(root).glob(pattern))
         except OSError:
@@ -198,7 +198,7 @@ def _listened() -> set[str]:
 
 def _holds(directory: str) -> bool:
     try:
-        return any(name.endswith(".json") for name in os.listdir(directory))  # noqa: PTH208
+        return any(name.endswith(".json") for name in os.listdir(directory))  # noqa: PTH208 - names are enough
     except OSError:
         return False
 

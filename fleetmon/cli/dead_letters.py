@@ -158,7 +158,7 @@ def _words(answer: RetryShape) -> str:
 
 
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 18:  # noqa: PLR2004
+    if not text.isascii() or not text.isdecimal() or len(text) > 18:  # noqa: PLR2004 - 64 bits
         message = f"{text!r} is no task; give its number, as `fleetmon dead-letters` shows it"
         raise argparse.ArgumentTypeError(message)
     return int(text)

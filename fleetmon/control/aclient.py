@@ -67,8 +67,8 @@ class AsyncClient:
         return cls(
             str(client.address),
             token=client._token,  # noqa: SLF001 - twins
-            tls=client._tls,  # noqa: SLF001
-            patience=client._patience,  # noqa: SLF001
+            tls=client._tls,  # noqa: SLF001 - twins
+            patience=client._patience,  # noqa: SLF001 - twins
         )
 
     async def snapshot(self, *, brief: bool = False) -> SnapshotShape:
@@ -189,7 +189,7 @@ class AsyncClient:
                 piece = b""
                 while answer.head is None:
                     piece = await _more(reader, answer)
-            if answer.head.status >= 400:  # noqa: PLR2004
+            if answer.head.status >= 400:  # noqa: PLR2004 - a refusal
                 whole = bytearray(piece)
                 async with asyncio.timeout(self._patience):
                     while not answer.done:

@@ -329,13 +329,13 @@ class Client:
                     piece = answer.feed(data)
                     if not data:
                         answer.close()
-                    if answer.head is not None and answer.head.status >= 400:  # noqa: PLR2004
+                    if answer.head is not None and answer.head.status >= 400:  # noqa: PLR2004 - a refusal
                         refused += piece
                     elif piece:
                         yield piece
         except OSError as error:
             raise gone(error, self.address, self._patience) from error
-        if answer.head is not None and answer.head.status >= 400:  # noqa: PLR2004
+        if answer.head is not None and answer.head.status >= 400:  # noqa: PLR2004 - a refusal
             raise wire.refuse(answer.head.status, bytes(refused))
 
     def _connected(self) -> socket.socket:

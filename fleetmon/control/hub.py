@@ -47,7 +47,7 @@ _TOMBSTONES = 10_000
 async def give_way() -> None:
     """Let the agents' own thread have the interpreter, then this loop's other callbacks a turn."""
     # an event loop's timers are a millisecond apart, six times as long as is needed
-    time.sleep(PAUSE)  # noqa: ASYNC251
+    time.sleep(PAUSE)  # noqa: ASYNC251 - a loop that nobody else waits for
     await asyncio.sleep(0)
 
 

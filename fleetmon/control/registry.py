@@ -48,12 +48,12 @@ def directories(directory: str | None = None) -> tuple[str, ...]:
     """
     directory = directory or os.environ.get(DIRECTORY)
     if directory:
-        return (os.path.abspath(directory),)  # noqa: PTH100 - pathlib would double the start-up
+        return (os.path.abspath(directory),)
     temporary = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - a private directory below it
-    found = [os.path.join(temporary, f"fleetmon-{os.geteuid()}")]  # noqa: PTH118
+    found = [os.path.join(temporary, f"fleetmon-{os.geteuid()}")]
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and os.path.isabs(runtime):  # noqa: PTH117 - pathlib would double the start-up
-        found.insert(0, os.path.join(runtime, "fleetmon"))  # noqa: PTH118
+    if runtime and os.path.isabs(runtime):
+        found.insert(0, os.path.join(runtime, "fleetmon"))
     return tuple(found)
 
 
@@ -72,12 +72,12 @@ def place(name: str, pid: int, epoch: str, directory: str | None = None) -> str:
     stem = f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:_NAME]}.{pid}.{epoch[:6]}.sock"
     trouble = []
     for where in directories(directory):
-        path = os.path.join(where, stem)  # noqa: PTH118
+        path = os.path.join(where, stem)
         if len(os.fsencode(path)) >= LONGEST:
             trouble.append(f"{where} is too deep for a socket ({LONGEST - 1} bytes at most)")
             continue
         try:
-            os.makedirs(where, mode=0o700, exist_ok=True)  # noqa: PTH103
+            os.makedirs(where, mode=0o700, exist_ok=True)
             reason = untrusted(where)
         except OSError as error:
             reason = f"{where}: {error.strerror}"
@@ -110,7 +110,7 @@ def publish(entry: Entry) -> None:
     with os.fdopen(number, "w", encoding="utf-8") as file:
         os.fchmod(number, 0o600)  # a strange umask may have taken more
         json.dump(entry._asdict(), file)
-    os.replace(f"{path}.new", path)  # noqa: PTH105
+    os.replace(f"{path}.new", path)
 
 
 def beside(path: str) -> str:
@@ -122,7 +122,7 @@ def withdraw(path: str) -> None:
     """Remove a socket and its file; no harm if they are gone."""
     for name in (path, beside(path), beside(path) + ".new"):
         with contextlib.suppress(OSError):
-            os.unlink(name)  # noqa: PTH108
+            os.unlink(name)
 
 
 def entries(directory: str | None = None) -> tuple[Entry, ...]:
@@ -136,12 +136,12 @@ def entries(directory: str | None = None) -> tuple[Entry, ...]:
         try:
             if untrusted(where):
                 continue
-            names = os.listdir(where)  # noqa: PTH208
+            names = os.listdir(where)
         except OSError:
             continue
         for name in names:
             if name.endswith(".json"):
-                entry = _read(os.path.join(where, name))  # noqa: PTH118
+                entry = _read(os.path.join(where, name))
                 if entry is not None:
                     found.append(entry)
     return tuple(sorted(found, key=lambda e: (e.started_at, e.epoch)))
@@ -164,7 +164,7 @@ def unbelieved(directory: str | None = None) -> list[str]:
 
 def _read(path: str) -> Entry | None:
     try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123
+        with open(path, encoding="utf-8") as file:
             told: Any = json.load(file)
         entry = Entry(**{name: told[name] for name in Entry._fields})
     except (OSError, ValueError, KeyError, TypeError):

@@ -53,7 +53,7 @@ def find(given: SecretStr | None, file: str | None, variable: str) -> str | None
         return given.get_secret_value()
     if file is not None:
         try:
-            with open(file, encoding="utf-8") as opened:  # noqa: PTH123
+            with open(file, encoding="utf-8") as opened:  # noqa: PTH123 - pathlib would cost start-up
                 text = opened.read(4096).strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"

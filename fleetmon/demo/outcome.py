@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from fleetmon import EventKind
 from fleetmon.demo.chaos import KINDS, Injection
@@ -48,7 +48,7 @@ class Outcomes:
             self.quarantines += 1
         for injection in tuple(self._open):
             if event.monotonic >= injection.at:
-                _MATCH[injection.kind](self, injection, event)
+                self._match[injection.kind](self, injection, event)
 
     def look(self, snapshot: FleetSnapshot) -> None:
         """Take a snapshot: some recoveries show in no event."""
@@ -198,13 +198,12 @@ class Outcomes:
             f"fault  recovered  {injection.kind} in {injection.who} after {took:.1f} s: {how}"
         )
 
-
-_MATCH: dict[str, Callable[[Outcomes, Injection, Event], None]] = {
-    "crash": Outcomes._crash,  # noqa: SLF001 - its own
-    "hang": Outcomes._hang,  # noqa: SLF001
-    "blocked_loop": Outcomes._blocked_loop,  # noqa: SLF001
-    "swallowed_cancellation": Outcomes._swallowed_cancellation,  # noqa: SLF001
-    "poison_task": Outcomes._poison_task,  # noqa: SLF001
-    "dying_process": Outcomes._dying_process,  # noqa: SLF001
-    "mass_failure": Outcomes._mass_failure,  # noqa: SLF001
-}
+    _match: ClassVar[dict[str, Callable[[Outcomes, Injection, Event], None]]] = {
+        "crash": _crash,
+        "hang": _hang,
+        "blocked_loop": _blocked_loop,
+        "swallowed_cancellation": _swallowed_cancellation,
+        "poison_task": _poison_task,
+        "dying_process": _dying_process,
+        "mass_failure": _mass_failure,
+    }

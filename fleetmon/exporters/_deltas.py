@@ -62,8 +62,8 @@ class Deltas:
             elif isinstance(child, Gauge):
                 child.set(values[0])
             elif isinstance(child, Histogram):
-                child._sum.inc(values[0])  # noqa: SLF001 - as _values()
-                for bucket, more in zip(child._buckets, values[1:], strict=True):  # noqa: SLF001
+                child._sum.inc(values[0])
+                for bucket, more in zip(child._buckets, values[1:], strict=True):
                     if more:
                         bucket.inc(more)
 
@@ -72,16 +72,16 @@ def _children(
     metric: MetricWrapperBase,
 ) -> list[tuple[tuple[str, ...], MetricWrapperBase]]:
     # The library has no public way to a child's numbers short of formatting all its samples.
-    if metric._labelnames:  # noqa: SLF001
-        with metric._lock:  # noqa: SLF001
-            return [(tuple(labels), child) for labels, child in metric._metrics.items()]  # noqa: SLF001
+    if metric._labelnames:
+        with metric._lock:
+            return [(tuple(labels), child) for labels, child in metric._metrics.items()]
     return [((), metric)]
 
 
 def _values(child: MetricWrapperBase) -> tuple[float, ...]:
     if isinstance(child, Histogram):
-        buckets = (bucket.get() for bucket in child._buckets)  # noqa: SLF001 - as above
-        return (child._sum.get(), *buckets)  # noqa: SLF001
+        buckets = (bucket.get() for bucket in child._buckets)
+        return (child._sum.get(), *buckets)
     if isinstance(child, (Counter, Gauge)):
-        return (child._value.get(),)  # noqa: SLF001
+        return (child._value.get(),)
     return ()

@@ -408,7 +408,7 @@ class Recording:
         known = self._all(f"SELECT {fields}, fate FROM interrupted ORDER BY life, task_id")  # noqa: S608 - our own names
         lives = {life.life: life for life in self.lives()}
         over = [life.life for life in lives.values() if life.ended]
-        left = self._all(f"SELECT {fields}, payload IS NULL FROM open ORDER BY life, task_id")  # noqa: S608
+        left = self._all(f"SELECT {fields}, payload IS NULL FROM open ORDER BY life, task_id")  # noqa: S608 - our own names
         told = [*known]
         told += [(*row[:8], "uncertain" if row[8] else "pending") for row in left if row[0] in over]
         return tuple(

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from fleetmon.errors import AgentStartError
 from fleetmon.events import EventKind
@@ -148,7 +148,7 @@ class Consequences:
     # -- consequences ----------------------------------------------------------------------------
 
     def _act(self, act: Act) -> None:
-        deed = _DEEDS.get(act)
+        deed = self._deeds.get(act)
         if deed is not None:
             deed(self)
 
@@ -440,18 +440,17 @@ class Consequences:
         self._waiters.append(waiter)
         return waiter
 
-
-# what is not here asks for nothing
-_DEEDS: dict[Act, Callable[[Consequences], None]] = {
-    Act.START: Consequences._act_start,  # noqa: SLF001 - its own table
-    Act.VERIFY: Consequences._act_verify,  # noqa: SLF001
-    Act.DECIDE: Consequences._decide,  # noqa: SLF001
-    Act.RESOLVE: Consequences._resolve,  # noqa: SLF001
-    Act.END: Consequences._act_end,  # noqa: SLF001
-    Act.FINISH: Consequences._act_finish,  # noqa: SLF001
-    Act.ARM_RETRY: Consequences._act_arm_retry,  # noqa: SLF001
-    Act.ARM_PROBE: Consequences._arm_probe,  # noqa: SLF001
-    Act.DISARM: Consequences._disarm,  # noqa: SLF001
-    Act.TO_STOPPED: Consequences._act_to_stopped,  # noqa: SLF001
-    Act.TO_QUARANTINED: Consequences._act_to_quarantined,  # noqa: SLF001
-}
+    # what is not here asks for nothing
+    _deeds: ClassVar[dict[Act, Callable[[Consequences], None]]] = {
+        Act.START: _act_start,
+        Act.VERIFY: _act_verify,
+        Act.DECIDE: _decide,
+        Act.RESOLVE: _resolve,
+        Act.END: _act_end,
+        Act.FINISH: _act_finish,
+        Act.ARM_RETRY: _act_arm_retry,
+        Act.ARM_PROBE: _arm_probe,
+        Act.DISARM: _disarm,
+        Act.TO_STOPPED: _act_to_stopped,
+        Act.TO_QUARANTINED: _act_to_quarantined,
+    }

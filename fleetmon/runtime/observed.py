@@ -106,7 +106,7 @@ class ObservedIncarnation:
         if probe is not None:
             self._ask(self._probe(probe, timeout))
 
-    async def _probe(self, probe: Callable[[], object], timeout: float) -> None:  # noqa: ASYNC109
+    async def _probe(self, probe: Callable[[], object], timeout: float) -> None:  # noqa: ASYNC109 - in the fleet's time
         error: BaseException | None = None
         try:
             async with live_timeout(self._core.fleet, timeout):

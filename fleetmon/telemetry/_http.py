@@ -28,8 +28,8 @@ _CROWD = 96  # beyond it they are cut at once: file descriptors are the host's
 _HEAD = 16 * 1024  # bytes of a request's head
 _KEEP_ALIVE = 10  # seconds
 
-# Outside the tree of loggers: uvicorn's own belong to the host, which may run a uvicorn itself.
-_quiet = logging.Logger("fleetmon.metrics.http", logging.CRITICAL + 1)  # noqa: LOG001
+# uvicorn's own loggers belong to the host, which may run a uvicorn itself.
+_quiet = logging.Logger("fleetmon.metrics.http", logging.CRITICAL + 1)  # noqa: LOG001 - in no tree
 
 
 class _Config(Config):

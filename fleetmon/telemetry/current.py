@@ -90,7 +90,7 @@ class Here(Context):
         )
 
     # Every way of reading a dictionary, each over the whole one.
-    # ruff: noqa: D105
+    # ruff: noqa: D105 - what they do is what a dictionary does
 
     def __getitem__(self, key: str) -> Any:
         return dict.__getitem__(self.whole(), key)

@@ -241,7 +241,7 @@ class LineWriter:
             for item in batch:
                 try:
                     text += self._render([item])
-                except Exception:  # noqa: BLE001
+                except Exception:  # noqa: BLE001 - as above
                     self.count("render")
         if not text:
             return

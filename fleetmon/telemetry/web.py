@@ -171,8 +171,8 @@ def instrument_fastapi(
     )
     if untouched and "_otel_original_call" in vars(BackgroundTask):
         # It wraps a class of Starlette's for the whole process, in spans that quote exceptions.
-        BackgroundTask.__call__ = BackgroundTask._otel_original_call  # type: ignore[method-assign,attr-defined] # noqa: SLF001
-        del BackgroundTask._otel_original_call  # type: ignore[attr-defined]  # noqa: SLF001
+        BackgroundTask.__call__ = BackgroundTask._otel_original_call  # type: ignore[method-assign,attr-defined] # noqa: SLF001 - see above
+        del BackgroundTask._otel_original_call  # type: ignore[attr-defined]  # noqa: SLF001 - see above
     if header:
         traced = app.build_middleware_stack
         # outermost, so that the answer to an unforeseen error has it as well

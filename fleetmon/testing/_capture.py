@@ -103,7 +103,7 @@ class Capture:
         self,
         found: Callable[[], Any],
         what: str,
-        timeout: float | None,  # noqa: ASYNC109
+        timeout: float | None,  # noqa: ASYNC109 - as above
     ) -> Any:
         with self._supervisor.events() as stream:
             # only now: an event between the check and the stream would be missed

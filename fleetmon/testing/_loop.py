@@ -137,7 +137,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         transport = started[0]
         if transport.get_returncode() is None:
             work = self.foreign_work(f"child process {transport.get_pid()}")
-            waiter = self.create_task(transport._wait())  # noqa: SLF001  # has no public twin
+            waiter = self.create_task(transport._wait())  # noqa: SLF001 - has no public twin
             waiter.add_done_callback(work.done)
         return started
 
@@ -158,7 +158,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         # heap has the exact moment, cancelled timers at its head being dropped by the loop.
         timers = cast("list[asyncio.TimerHandle]", self._scheduled)  # type: ignore[attr-defined]
         while timers and timers[0].cancelled():
-            heapq.heappop(timers)._scheduled = False  # type: ignore[attr-defined]  # noqa: SLF001
+            heapq.heappop(timers)._scheduled = False  # type: ignore[attr-defined]  # noqa: SLF001 - as asyncio does
             self._timer_cancelled_count -= 1  # type: ignore[attr-defined]
         return timers[0].when() if timers else None
 
@@ -246,7 +246,7 @@ class _JumpingSelector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> _Events:
         if timeout is not None and timeout <= 0:
             return super().select(timeout)
-        return self._loop._wait(super().select)  # noqa: SLF001  # the other half of the loop
+        return self._loop._wait(super().select)  # noqa: SLF001 - the other half of the loop
 
 
 def _nothing() -> None:

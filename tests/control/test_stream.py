@@ -22,14 +22,6 @@ from fleetmon.rows import COLUMNS
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def hall(reachable):
-    async with reachable() as fleet:
-        for name in ("APEX", "CIPHER", "SENTRY"):
-            await fleet.add(name, Echo)
-        yield fleet
-
-
 async def test_hello_comes_first_then_the_whole_fleet_then_what_changes(hall):
     mirror = Mirror()
     async with read(mirror, rate=10) as until:
@@ -202,7 +194,10 @@ class Ticked:
     def shows(self, fleet):
         wanted = {a.agent_id: json.loads(json.dumps(a.row())) for a in fleet.agents}
         still = COLUMNS.index("utilization")  # moves by itself
-        blank = lambda rows: {k: [*r[:still], *r[still + 1 :]] for k, r in rows.items()}  # noqa: E731
+
+        def blank(rows):
+            return {k: [*r[:still], *r[still + 1 :]] for k, r in rows.items()}
+
         return blank(self.rows) == blank(wanted)
 
 

@@ -112,7 +112,7 @@ def mountable() -> str:
     if shutil.which("fusermount3") is None:
         return "fusermount3 is not installed (Debian: fuse3)"
     try:
-        import mfusepy  # noqa: F401
+        import mfusepy  # noqa: F401 - whether it can be
     except (ImportError, OSError, AttributeError) as error:
         return f"mfusepy cannot be used: {error}"
     return ""

@@ -1,4 +1,3 @@
-# ruff: noqa: PTH102, PTH104, PTH106, PTH108, PTH101, PTH208
 """A filesystem like ΣVAULT's: passes everything on to a directory. Run as a program of its own."""
 
 from __future__ import annotations

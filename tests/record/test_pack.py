@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,9 +58,8 @@ def test_a_large_batch_takes_fewer_than_forty_bytes_a_task_and_a_small_one_is_sq
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_batch_are_refused_with_a_value_error(data):
     for read in (unpack_ends, unpack_frame):
-        with pytest.raises(ValueError):  # noqa: PT012
-            read(data)
-            raise ValueError("by chance it was one")
+        with contextlib.suppress(ValueError):  # whatever else it raises has not been foreseen
+            read(data)  # by chance it may be one
 
 
 def test_a_batch_that_was_cut_off_is_refused():

@@ -99,7 +99,7 @@ class Receivers:
         receivers = self
 
         class Handler(BaseHTTPRequestHandler):
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the one it stands for
                 """Say nothing."""
 
             def do_POST(self) -> None:

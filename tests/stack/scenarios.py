@@ -48,7 +48,7 @@ class Outage(Exception):  # noqa: N818 - what all share is gone
 class Scenario:
     """One fleet; ``broken`` is read by its agents in any thread."""
 
-    settings: dict[str, Any] = {}  # noqa: RUF012
+    settings: dict[str, Any] = {}  # noqa: RUF012 - never changed
     registry: CollectorRegistry | None = None
 
     def __init__(self) -> None:
@@ -213,7 +213,7 @@ class Stalled(Scenario):
 class Mass(Scenario):
     """Ten agents lose the one thing that they share."""
 
-    settings = {"shared_cause": SharedCause(cooldown=0.5, cooldown_cap=1.0)}  # noqa: RUF012
+    settings = {"shared_cause": SharedCause(cooldown=0.5, cooldown_cap=1.0)}  # noqa: RUF012 - never changed
 
     async def start(self) -> None:
         scenario = self

@@ -108,7 +108,7 @@ async def test_a_processor_formatter_of_the_host_s_own_gives_the_same_lines():
                 logging.getLogger("lib").warning("from %s", "stdlib")
                 structlog.get_logger("own").warning("from structlog", shard=2)
                 try:
-                    raise KeyError("k")  # noqa: TRY301
+                    raise KeyError("k")  # noqa: TRY301 - to have a traceback
                 except KeyError:
                     logging.getLogger("lib").exception("went wrong")
     finally:

@@ -52,7 +52,7 @@ def make_event(kind=EventKind.LAPSED, **data):
 
 def failure(message):
     try:
-        raise ValueError(message)  # noqa: TRY301
+        raise ValueError(message)  # noqa: TRY301 - to have a traceback
     except ValueError as error:
         return error
 
@@ -318,7 +318,7 @@ def test_lines_go_to_files_pipes_binary_and_compressed_streams(tmp_path):
         "text": (tmp_path / "text").open("w"),
         "utf16": (tmp_path / "utf16").open("w", encoding="utf-16"),
         "binary": (tmp_path / "binary").open("wb"),
-        "gzip": gzip.open(tmp_path / "gzip", "wb"),  # noqa: SIM115
+        "gzip": gzip.open(tmp_path / "gzip", "wb"),  # noqa: SIM115 - closed below, as the others
     }
     for name, stream in opened.items():
         log = JsonLog(stream=stream, interval=0.001)

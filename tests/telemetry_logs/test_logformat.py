@@ -38,7 +38,7 @@ def record(message="hello %s", args=("you",), **extra):
 
 def raised():
     try:
-        raise ValueError("x" * 5000)  # noqa: TRY301
+        raise ValueError("x" * 5000)  # noqa: TRY301 - to have a traceback
     except ValueError:
         return sys.exc_info()
 
@@ -76,7 +76,7 @@ def test_structlog_chain_gives_the_same_shape(span):
     logger = structlog.wrap_logger(structlog.PrintLogger(out), processors=processors("svc"))
     logger.bind(agent_id="APEX").warning("hello", shard=2)
     try:
-        raise KeyError("k")  # noqa: TRY301
+        raise KeyError("k")  # noqa: TRY301 - to have a traceback
     except KeyError:
         logger.exception("went wrong")
     first, second = (json.loads(line) for line in out.getvalue().splitlines())

@@ -76,7 +76,7 @@ def make_event(kind, *, agent_id="APEX", task_id=0, at=100.0, **data):
 
 def failure(message):
     try:
-        raise ValueError(message)  # noqa: TRY301
+        raise ValueError(message)  # noqa: TRY301 - to have a traceback
     except ValueError as error:
         return error
 

@@ -82,7 +82,7 @@ class Replay:
     def _events(self, picture: Picture, at: float) -> list[dict[str, Any]] | None:
         """Return what happened since the last picture; nothing where it does not lead here."""
         step = at - self._shown
-        if picture.life.life != self._life or not 0 < step <= 120:  # noqa: PLR2004
+        if picture.life.life != self._life or not 0 < step <= 120:  # noqa: PLR2004 - seconds; further is a jump
             return None
         return self._since(self._shown, at)
 

@@ -96,17 +96,17 @@ class Executor(Protocol):
     """
 
     @property
-    def kind(self) -> ExecutorKind: ...  # noqa: D102
+    def kind(self) -> ExecutorKind: ...  # noqa: D102 - see above
     @property
-    def has_serve(self) -> bool: ...  # noqa: D102
+    def has_serve(self) -> bool: ...  # noqa: D102 - see above
     @property
-    def has_handle(self) -> bool: ...  # noqa: D102
+    def has_handle(self) -> bool: ...  # noqa: D102 - see above
     @property
-    def has_probe(self) -> bool: ...  # noqa: D102
+    def has_probe(self) -> bool: ...  # noqa: D102 - see above
     @property
-    def takes_payload(self) -> bool: ...  # noqa: D102
+    def takes_payload(self) -> bool: ...  # noqa: D102 - see above
     @property
-    def fast_call(self) -> Callable[[Any], Awaitable[Any]] | None: ...  # noqa: D102
+    def fast_call(self) -> Callable[[Any], Awaitable[Any]] | None: ...  # noqa: D102 - see above
 
     async def start(self) -> None:
         """Build the product where it will work and run its ``start``; raises what they raise."""

@@ -181,7 +181,7 @@ def _status(ui: Ui, now: float, width: int, position: str) -> Line:
     asked = {"agent": ui.details, "letters": ui.letters}.get(ui.view)
     if asked is not None and not dashboard.replay:
         late = now - asked[1]
-        if late > 5.0:  # noqa: PLR2004
+        if late > 5.0:  # noqa: PLR2004 - as in lines/agent.py
             told = "these letters" if ui.view == "letters" else "lists below"
             kept = [(f"{told} are {age(late)} old", "warn"), ("  ", "")]
     if ui.view not in VIEWS:

@@ -114,10 +114,10 @@ def _stack(told: Any) -> tuple[str, ...]:
     for frame in told[-50:]:
         if isinstance(frame, dict):
             where = f"{frame.get('file', '?')}:{frame.get('line', '?')}"
-            frame = f"{where} in {frame.get('function', '?')}"  # noqa: PLW2901
+            frame = f"{where} in {frame.get('function', '?')}"  # noqa: PLW2901 - the same in words
         elif isinstance(frame, list | tuple):
             where = ":".join(str(part) for part in frame[:2])
-            frame = f"{where} in {frame[2]}" if len(frame) > 2 else where  # noqa: PLR2004, PLW2901
+            frame = f"{where} in {frame[2]}" if len(frame) > 2 else where  # noqa: PLR2004, PLW2901 - as above
         lines.extend(clean(part) for part in str(frame).splitlines())
     return tuple(lines)
 

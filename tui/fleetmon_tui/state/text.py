@@ -190,9 +190,9 @@ def duration(seconds: float | None) -> str:
         return ""
     seconds = max(0.0, seconds)
     if seconds < _SECOND:
-        return f"{round(seconds * 1000)}ms" if seconds < 0.9995 else "1.0s"  # noqa: PLR2004
-    if seconds < 99.95:  # noqa: PLR2004
-        return f"{seconds:.1f}s" if seconds < 9.95 else f"{seconds:.0f}s"  # noqa: PLR2004
+        return f"{round(seconds * 1000)}ms" if seconds < 0.9995 else "1.0s"
+    if seconds < 99.95:
+        return f"{seconds:.1f}s" if seconds < 9.95 else f"{seconds:.0f}s"
     if seconds < _HOUR:
         whole = int(seconds)
         return f"{whole // _MINUTE}m{whole % _MINUTE:02}"
@@ -200,7 +200,7 @@ def duration(seconds: float | None) -> str:
         minutes = int(seconds) // _MINUTE
         return f"{minutes // 60}h{minutes % 60:02}"
     days = int(seconds) // _DAY
-    return f"{days}d{int(seconds) % _DAY // _HOUR:02}" if days < 100 else f"{days}d"  # noqa: PLR2004
+    return f"{days}d{int(seconds) % _DAY // _HOUR:02}" if days < 100 else f"{days}d"
 
 
 def age(seconds: float) -> str:
@@ -215,12 +215,12 @@ def stamp(at: float) -> str:
 
 def count(number: int) -> str:
     """Return a count in at most five cells."""
-    if number < 100_000:  # noqa: PLR2004
+    if number < 100_000:
         return str(number)
     for unit, size in (("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)):
         if number < size * 1_000:
             whole = number / size
-            return f"{whole:.1f}{unit}" if whole < 100 else f"{whole:.0f}{unit}"  # noqa: PLR2004
+            return f"{whole:.1f}{unit}" if whole < 100 else f"{whole:.0f}{unit}"
     return "many"
 
 

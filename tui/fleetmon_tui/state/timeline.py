@@ -65,7 +65,7 @@ class Timeline:
         if not clock:
             return None
         hours, minutes, seconds = int(clock[1]), int(clock[2]), int(clock[3] or 0)
-        if hours > 23 or minutes > 59 or seconds > 59:  # noqa: PLR2004
+        if hours > 23 or minutes > 59 or seconds > 59:  # noqa: PLR2004 - of a clock
             return None
         begin = time.localtime(self.first)
         midnight = time.mktime((begin.tm_year, begin.tm_mon, begin.tm_mday, 0, 0, 0, 0, 0, -1))
