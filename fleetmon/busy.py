@@ -21,13 +21,14 @@ class Trail:
         until: a task that ends from here on has to be told of.
     """
 
-    __slots__ = ("_grain", "_marks", "_window", "since", "until")
+    __slots__ = ("_grain", "_marks", "_noting", "_window", "since", "until")
 
     def __init__(self, now: float, window: float) -> None:
         """Begin without any activity; ``window`` in seconds."""
         self._window = window
         self._grain = window / _CHECKPOINTS
         self._marks: list[tuple[float, float]] = []  # (time, busy seconds by then), oldest first
+        self._noting = False
         self.since = now - window
         self.until = self.since + self._grain
 
@@ -36,7 +37,20 @@ class Trail:
         return bool(self._marks)
 
     def note(self, started: float, ended: float, before: float) -> None:
-        """Take a task that ended; ``before``: busy seconds of all that had ended before it."""
+        """Take a task that ended; ``before``: busy seconds of all that had ended before it.
+
+        One that a finalizer ends in the middle of this is not noted: utilization is off by that
+        task for at most a window.
+        """
+        if self._noting:
+            return
+        self._noting = True
+        try:
+            self._note(started, ended, before)
+        finally:
+            self._noting = False
+
+    def _note(self, started: float, ended: float, before: float) -> None:
         marks = self._marks
         at = len(marks)
         while at and marks[at - 1][0] > started:
@@ -62,7 +76,7 @@ class Trail:
             keep = 0
             while keep + 1 < len(marks) and marks[keep + 1][0] <= horizon:
                 keep += 1
-            del marks[:keep]
+            marks = self._marks = marks[keep:]  # a new one: somebody may be reading the old
         self.since = marks[-1][0]
         self.until = self.since + grain
 
@@ -79,7 +93,7 @@ class Trail:
 
     def clear(self) -> None:
         """Forget everything, once it has left the window: an idle agent costs nothing to read."""
-        self._marks.clear()
+        self._marks = []
 
 
 def _between(left: tuple[float, float], right: tuple[float, float], when: float) -> float:

@@ -1,7 +1,10 @@
 """The plain numbers of one agent: written on the hot path, read at scrape.
 
 A beginning costs one entry in a table, an end an uncontended lock and a few additions; nothing here
-knows Prometheus. One lock for each agent, none shared between agents.
+knows Prometheus. One lock for each agent, none shared between agents. It may be taken again by who
+holds it: wherever memory is allocated Python may collect garbage, and a finalizer may end a task of
+this very agent, such as a generator that nobody went on with. Writers are in order whatever comes
+in between; readers look whether something did, and read again.
 
 What can be derived is not counted: a task is assigned once it waits, is in the table or has ended.
 Each of these steps is a single one under the lock, or the entry itself, so whoever reads under the
@@ -12,11 +15,11 @@ reading: ``assigned = sum(outcomes) + queued + in_flight``.
 from __future__ import annotations
 
 from bisect import bisect_left
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fleetmon.busy import Trail
-from fleetmon.tables import values_of
+from fleetmon.tables import items_of, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -265,7 +268,7 @@ class AgentNumbers:
 
     def renew(self) -> None:
         """Take a new lock: the first one, or in a forked child, where the old one may be held."""
-        self.lock = Lock()
+        self.lock = RLock()
         # bound once: a ``with`` statement costs twice what these two do
         self._acquire = self.lock.acquire
         self._release = self.lock.release
@@ -420,6 +423,11 @@ class AgentNumbers:
         return self.version, self.begun, self.ended_last
 
     @property
+    def written(self) -> tuple[int, int]:
+        """What differs if, while the lock was held, its holder wrote by way of a finalizer."""
+        return self.version, self.ended_last
+
+    @property
     def moving(self) -> bool:
         """Whether busy time or utilization may differ from the last reading without a change."""
         return bool(self.inflight) or bool(self._trail)
@@ -431,14 +439,27 @@ class AgentNumbers:
         tasks still running count up to ``now``. How exact it is, says :class:`Trail`.
         """
         with self.lock:
-            return self.busy_locked(now, self.flying())
+            while True:
+                before = self.written
+                found = self.busy_locked(now, self.flying(), before)
+                if self.written == before:
+                    return found
 
     def flying(self) -> tuple[Flying, ...]:
         """Return the tasks in flight; with the lock held, each is in no other number."""
         return values_of(self.inflight)
 
-    def busy_locked(self, now: float, flying: Sequence[Flying]) -> tuple[float, float]:
-        """As :meth:`busy`; the caller holds the lock, and has taken :meth:`flying` under it."""
+    def busy_locked(
+        self, now: float, flying: Sequence[Flying], before: tuple[int, int]
+    ) -> tuple[float, float]:
+        """As :meth:`busy`; the caller holds the lock.
+
+        Args:
+            now: supervisor's clock, seconds.
+            flying: as :meth:`flying` gave them under the lock.
+            before: :attr:`written` before that; where it is another one by now, what is returned
+                is of no use.
+        """
         total = busy = self._ended_seconds()
         trail = self._trail
         used = 0.0
@@ -449,8 +470,9 @@ class AgentNumbers:
             if ran > 0:
                 busy += ran
                 used += min(ran, self.window)
-        # a writer may have taken its time before ours and be late: what was told stays told
-        self._told = busy = max(busy, self._told)
+        if self.written == before:
+            # a writer may have taken its time before ours and be late: what was told stays told
+            self._told = busy = max(busy, self._told)
         if trail and not flying and now - self.window >= trail.until:
             trail.clear()
         return busy, min(1.0, max(0.0, used / (self.capacity * self.window)))
@@ -458,55 +480,69 @@ class AgentNumbers:
     def tally(self, now: float) -> Tally:
         """Return the numbers over all task types as of ``now``, consistent in themselves."""
         with self.lock:
-            flying = self.flying()
-            utilization = self.busy_locked(now, flying)[1]
-            types = tuple(self.types.values())
-            outcomes = _added([t.outcomes for t in types], len(OUTCOMES))
-            return Tally(
-                sum(outcomes) + self.queued + len(flying),
-                outcomes,
-                _added([t.buckets for t in types], 0),
-                sum(self.failures.values()),
-                len(flying),
-                self.queued,
-                utilization,
-                self.redelivered,
-                (self.recoveries[0], self.recoveries[1]),
-                self.restarts,
-            )
+            while True:
+                before = self.written
+                found = self._tallied(now, before)
+                if self.written == before:
+                    return found
+
+    def _tallied(self, now: float, before: tuple[int, int]) -> Tally:
+        flying = self.flying()
+        utilization = self.busy_locked(now, flying, before)[1]
+        types = tuple(self.types.values())
+        outcomes = _added([t.outcomes for t in types], len(OUTCOMES))
+        return Tally(
+            sum(outcomes) + self.queued + len(flying),
+            outcomes,
+            _added([t.buckets for t in types], 0),
+            sum(self.failures.values()),
+            len(flying),
+            self.queued,
+            utilization,
+            self.redelivered,
+            (self.recoveries[0], self.recoveries[1]),
+            self.restarts,
+        )
 
     def read(self, now: float) -> NumbersReading:
         """Return all numbers as of ``now``, consistent in themselves."""
         with self.lock:
-            flying = self.flying()
-            busy, utilization = self.busy_locked(now, flying)
-            begun = by_slot(flying)
-            return NumbersReading(
-                tuple(
-                    TypeReading(
-                        t.task_type,
-                        sum(t.outcomes) + t.queued + begun.get(t, 0),
-                        tuple(t.outcomes),
-                        tuple(t.buckets),
-                        t.seconds,
-                        readable(t.exemplars),
-                    )
-                    for t in self.types.values()
-                ),
-                dict(self.failures),
-                None if self.failure_exemplars is None else dict(self.failure_exemplars),
-                len(flying),
-                self.queued,
-                busy,
-                utilization,
-                self.redelivered,
-                self.recovery_attempts,
-                (self.recoveries[0], self.recoveries[1]),
-                self.restarts,
-                self.blocked_seconds,
-                self.lifecycle,
-                self.health,
-            )
+            while True:
+                before = self.written
+                found = self._read(now, before)
+                if self.written == before:
+                    return found
+
+    def _read(self, now: float, before: tuple[int, int]) -> NumbersReading:
+        flying = self.flying()
+        busy, utilization = self.busy_locked(now, flying, before)
+        begun = by_slot(flying)
+        return NumbersReading(
+            tuple(
+                TypeReading(
+                    t.task_type,
+                    sum(t.outcomes) + t.queued + begun.get(t, 0),
+                    tuple(t.outcomes),
+                    tuple(t.buckets),
+                    t.seconds,
+                    readable(t.exemplars),
+                )
+                for t in self.types.values()
+            ),
+            dict(self.failures),
+            None if self.failure_exemplars is None else dict(self.failure_exemplars),
+            len(flying),
+            self.queued,
+            busy,
+            utilization,
+            self.redelivered,
+            self.recovery_attempts,
+            (self.recoveries[0], self.recoveries[1]),
+            self.restarts,
+            self.blocked_seconds,
+            self.lifecycle,
+            self.health,
+        )
 
 
 def by_slot(flying: Sequence[Flying]) -> dict[TypeNumbers, int]:
@@ -531,7 +567,7 @@ def readable(
         return None
     return {
         bucket: e if isinstance(e, Exemplar) else Exemplar(*split(e[0]), *e[1:])
-        for bucket, e in kept.items()
+        for bucket, e in items_of(kept)
     }
 
 

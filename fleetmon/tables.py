@@ -25,3 +25,12 @@ def values_of(table: Mapping[K, V]) -> tuple[V, ...]:
             return tuple(table.values())
         except RuntimeError:  # changed size during iteration
             continue
+
+
+def items_of(table: Mapping[K, V]) -> tuple[tuple[K, V], ...]:
+    """Return all pairs as they are at one moment: see :func:`values_of`."""
+    while True:
+        try:
+            return tuple(table.items())
+        except RuntimeError:  # changed size during iteration
+            continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from itertools import accumulate, count
 from types import SimpleNamespace
 
@@ -124,37 +123,3 @@ def test_a_task_that_waits_again_is_assigned_once():
     reading = numbers.read(4.0)
     assert (reading.assigned, reading.queued, reading.in_flight) == (1, 1, 0)
     assert (reading.redelivered, reading.busy_seconds) == (1, 3.0)
-
-
-class Garbage:
-    """A cycle whose finalizer has some work done."""
-
-    def __init__(self, work):
-        self.work, self.me = work, self
-
-    def __del__(self):
-        self.work()
-
-
-def test_a_finalizer_that_begins_a_task_does_not_spoil_a_reading():
-    numbers = AgentNumbers("A", now=0.0, window=WINDOW, capacity=64)
-    for _ in range(
-        30
-    ):  # tuples as long as this are made by the allocator, and set the collector off
-        begin(numbers, 1.0)
-    threshold = gc.get_threshold()
-    gc.freeze()  # what there was before is not looked through every time
-    try:
-        for allocations in range(1, 20):  # until then, so that each step of a reading has its turn
-            gc.collect()
-            before = len(numbers.flying())
-            gc.disable()
-            Garbage(lambda: begin(numbers, 1.0))
-            gc.set_threshold(allocations)
-            gc.enable()
-            assert len(numbers.flying()) in {before, before + 1}
-            gc.set_threshold(*threshold)
-    finally:
-        gc.set_threshold(*threshold)
-        gc.enable()
-        gc.unfreeze()

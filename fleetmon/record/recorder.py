@@ -118,7 +118,7 @@ class Recorder:
         self._payload_bytes = 0
         self._mark = min(_HURRY, self._limit // 2)
         self._requests: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may end a task meanwhile
         self._wake = threading.Event()
         self._opened = threading.Event()
         self._closing = False

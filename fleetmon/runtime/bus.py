@@ -167,8 +167,10 @@ class EventBus:
         self.hook_errors = 0
         self._monotonic = monotonic
         self._wall = wall
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may publish while its thread does
         self._sinks: tuple[Subscription | EventStream, ...] = ()
+        self._untold: deque[Event] = deque()
+        self._telling = False
 
     def publish(
         self,
@@ -180,26 +182,30 @@ class EventBus:
     ) -> Event:
         """Publish one event, from any thread; returns it."""
         with self._lock:
-            self.count += 1
-            # past Event's own constructor, which costs as much again
-            event = tuple.__new__(
-                Event,
-                (
-                    self.count,
-                    self._wall(),
-                    self._monotonic(),
-                    kind,
-                    agent_id,
-                    generation,
-                    task_id,
-                    data,
-                ),
-            )
+            while True:
+                seq = self.count + 1
+                # past Event's own constructor, which costs as much again
+                event = tuple.__new__(
+                    Event,
+                    (
+                        seq,
+                        self._wall(),
+                        self._monotonic(),
+                        kind,
+                        agent_id,
+                        generation,
+                        task_id,
+                        data,
+                    ),
+                )
+                if seq > self.count:  # or a finalizer has published meanwhile: the next number
+                    break
+            self.count = seq
             self.ring.append(event)
-            for sink in self._sinks:
-                sink.put(event)
-                if sink.gone:
-                    self._sinks = tuple(s for s in self._sinks if s is not sink)
+            if self._sinks:
+                self._untold.append(event)
+                if not self._telling:
+                    self._tell()
         for hook in self.hooks:
             try:
                 hook(event)
@@ -207,14 +213,31 @@ class EventBus:
                 self.hook_errors += 1
         return event
 
+    def _tell(self) -> None:
+        # in order also where a finalizer publishes meanwhile: its events wait for their turn
+        self._telling = True
+        try:
+            while self._untold:
+                event = self._untold.popleft()
+                for sink in self._sinks:
+                    sink.put(event)
+                    if sink.gone:
+                        self._sinks = tuple(s for s in self._sinks if s is not sink)
+        finally:
+            self._telling = False
+
     def recent(self, since: int = 0) -> tuple[Event, ...]:
         """Return the kept events with a sequence number above ``since``, oldest first."""
         with self._lock:
-            if since <= 0:
-                return tuple(self.ring)
-            # from the newest: who follows asks often, and publishing waits meanwhile
-            found = list(takewhile(lambda event: event.seq > since, reversed(self.ring)))
-        return tuple(reversed(found))
+            while True:
+                try:
+                    if since <= 0:
+                        return tuple(self.ring)
+                    # from the newest: who follows asks often, and publishing waits meanwhile
+                    found = list(takewhile(lambda event: event.seq > since, reversed(self.ring)))
+                except RuntimeError:  # a finalizer has published: the ring changed
+                    continue
+                return tuple(reversed(found))
 
     def subscribe(self, callback: Callable[[Event], object], limit: int = 10_000) -> Subscription:
         """Call ``callback`` with every event from now on, in a thread of its own."""
@@ -244,8 +267,10 @@ class EventBus:
 
     def forget_parent(self) -> None:
         """In a forked child: the subscribers' threads stayed with the parent."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._sinks = ()
+        self._untold.clear()
+        self._telling = False
 
     def close(self) -> None:
         """End all subscriptions after what they have."""

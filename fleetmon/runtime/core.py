@@ -7,7 +7,7 @@ may be raised from any thread, since the watchdog raises them while the loop is 
 
 from __future__ import annotations
 
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from fleetmon.events import EventKind
@@ -130,7 +130,7 @@ class AgentCore:
         self.zombies = 0
         self.throttled_until = 0.0
         self.conditions: tuple[Condition, ...] = ()
-        self._condition_lock = Lock()
+        self._condition_lock = RLock()
         self.factory: Callable[[], object] | None = None
         self.place = ""
         self.observed_recover: Callable[[], object] | None = None

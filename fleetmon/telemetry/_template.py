@@ -123,7 +123,8 @@ class Templates:
         with numbers.lock:
             revision = numbers.revision  # before the tasks in flight: see AgentNumbers.begun
             flying = numbers.flying()
-            busy, utilization = numbers.busy_locked(now, flying)
+            written = revision[0], revision[2]
+            busy, utilization = numbers.busy_locked(now, flying, written)
             begun = by_slot(flying)
             types = numbers.types
             for t in types.values():
@@ -156,6 +157,9 @@ class Templates:
             lifecycle = numbers.lifecycle
             # Utilization 0 with no trace left and nothing in flight stays 0 until a revision
             settled = not numbers.moving and utilization == 0
+            torn = numbers.written != written
+        if torn:  # by a finalizer, in the middle of it
+            return self.read(numbers, now)
         key = (numbers.bounds, tuple(types), errors)
         shape = self._shapes.get(key) or self._shape(*key)
         agent = f.escaped(numbers.agent_id)

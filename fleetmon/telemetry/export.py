@@ -87,7 +87,7 @@ class SpanQueue(SpanProcessor):
             os.register_at_fork(after_in_child=after)
 
     def _fresh(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may end a span while its thread counts
         self._wake = threading.Event()
         self._settled = threading.Condition()
         self._thread: threading.Thread | None = None

@@ -154,7 +154,7 @@ class LineWriter:
 
     def _fresh(self) -> None:
         self.mark = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may log while its thread counts a drop
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -188,12 +188,15 @@ class LineWriter:
     def _start(self) -> bool:
         with self._lock:
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                # noted before it runs: what a finalizer logs meanwhile must not start another
+                thread = self._thread = threading.Thread(
+                    target=self._run, name=self._name, daemon=True
+                )
                 try:
                     thread.start()
                 except RuntimeError:  # the interpreter is shutting down
+                    self._thread = None
                     return False
-                self._thread = thread
         return True
 
     def _run(self) -> None:
