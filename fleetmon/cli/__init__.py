@@ -133,6 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         standard output was closed.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _ready_streams()
     try:
         return _dispatch(arguments)
     except SystemExit as leaving:  # argparse leaves this way; a function returns
@@ -143,6 +144,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         # whoever read standard output has gone; keep the interpreter from flushing it again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE
+    except OSError as error:  # standard output cannot be written
+        sys.stderr.write(f"fleetmon: {error.strerror}\n")
+        return FAILED
+
+
+def _ready_streams() -> None:
+    # a stream that was closed (`>&-`) is None, and its number would be the first socket's
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+    # a name that the terminal's encoding lacks is spelt out, rather than the end of the command
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None and getattr(sys.stdout, "errors", "") == "strict":
+        reconfigure(errors="backslashreplace")
 
 
 def parser_of(name: str) -> tuple[argparse.ArgumentParser, CommandModule]:
@@ -180,7 +195,10 @@ def _dispatch(arguments: list[str]) -> int:
     except (FleetmonError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
-        sys.stderr.write(f"fleetmon {name}: {' '.join(str(error).split())}\n")
+        said = str(error)
+        if isinstance(error, OSError) and error.filename is None and error.strerror:
+            said = error.strerror  # without its number
+        sys.stderr.write(f"fleetmon {name}: {' '.join(said.split())}\n")
         return FAILED
 
 

@@ -220,8 +220,9 @@ def _network(arguments: argparse.Namespace) -> Iterator[Finding]:
     yield from _token(arguments)
     try:
         found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        yield Finding("bad", f"{where.host} has no address: {error.strerror}", "check the name")
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        yield Finding("bad", f"{where.host} has no address: {reason}", "check the name")
         return
     there = ", ".join(sorted({str(item[4][0]) for item in found}))
     yield Finding("ok", f"{where.host} is {there}")

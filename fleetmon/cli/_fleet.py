@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from fleetmon.cli import _out as out
+from fleetmon.control.address import checked
 from fleetmon.control.client import Client, find
 from fleetmon.control.protocol import AmbiguousFleetError, ControlError, NoFleetError, RequestError
 from fleetmon.control.registry import DIRECTORY
@@ -21,6 +22,8 @@ USAGE = 2
 NO_FLEET = 3
 NO_AGENT = 4
 REFUSED = 5
+
+_LONGEST = 4096  # characters of a file with a token
 
 TOKEN = "FLEETMON_CONTROL_TOKEN"  # noqa: S105 - the name of a variable
 """Environment variable with the token for ``--url http://...``."""
@@ -86,14 +89,24 @@ def token(arguments: argparse.Namespace) -> str:
     """Return the token for TCP, empty where there is none; raises :class:`ControlError`."""
     path = arguments.token_file
     if path is None:
-        return os.environ.get(TOKEN, "").strip()
+        try:
+            return checked(os.environ.get(TOKEN, ""))
+        except ControlError as error:
+            message = f"{error}; check ${TOKEN}"
+            raise ControlError(message) from error
     try:
         with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib would cost start-up
-            return file.read().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+            found = checked(file.read(_LONGEST))
+    except (OSError, UnicodeDecodeError, ControlError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, UnicodeDecodeError):
+            reason = "it is no text"
         message = f"the token cannot be read from {path}: {reason}; check --token-file"
         raise ControlError(message) from error
+    if not found:
+        message = f"no token is in {path}: it is empty; check --token-file"
+        raise ControlError(message)
+    return found
 
 
 def _tls(arguments: argparse.Namespace) -> ssl.SSLContext | None:

@@ -89,7 +89,12 @@ def _command(name: str, arguments: argparse.Namespace) -> int:
         )
         for agent_id in agents
     ]
-    return _Work(client, arguments, len(orders)).carry_out(orders)
+    work = _Work(client, arguments, len(orders))
+    try:
+        return work.carry_out(orders)
+    except KeyboardInterrupt:
+        work.interrupted()
+        raise
 
 
 def _list(name: str, whose: str, agents: dict[str, AgentShape]) -> list[str]:
@@ -144,6 +149,15 @@ class _Work:
         if arguments.json and not arguments.jsonl:
             out.say_json({"schema": SCHEMA, "answers": list(self._answers.values())})
         return max(_code(a, waited=arguments.wait) for a in self._answers.values())
+
+    def interrupted(self) -> None:
+        """Say what becomes of the orders for which nobody waits any more."""
+        self._progress("")
+        out.complain(
+            self._arguments.command,
+            f"interrupted with {len(self._answers)} of {self._count} answered; what was sent goes "
+            "on, and `fleetmon events --kind command` tells of it",
+        )
 
     def _settled(self, one: Order) -> bool:
         try:

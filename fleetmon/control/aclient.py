@@ -57,7 +57,7 @@ class AsyncClient:
     ) -> None:
         """Prepare; see :class:`~fleetmon.control.client.Client`."""
         self.address = address.parse(where)
-        self._token = token
+        self._token = address.checked(token)
         self._tls = tls
         self._patience = patience
 
@@ -200,7 +200,7 @@ class AsyncClient:
                 async with asyncio.timeout(patience):
                     piece = await _more(reader, answer)
                 yield piece
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # of a name that is none
             raise gone(error, self.address, self._patience) from error
         finally:
             if writer is not None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _LAST_PORT = 65535
+_LABEL = 63  # characters between two dots of a name
 
 
 class Address(NamedTuple):
@@ -64,12 +65,24 @@ def parse(where: str) -> Address:
         scheme, rest = "http", where
     host, colon, port = rest.rstrip("/").rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
-    if scheme not in {"http", "https"} or not bare or not colon or not _port(port):
+    strange = any(c in "/@?#" or c.isspace() for c in bare) or not all(
+        0 < len(label) <= _LABEL for label in bare.removesuffix(".").split(".")
+    )
+    if scheme not in {"http", "https"} or strange or not colon or not _port(port):
         message = (
             f"{where!r} is no address of a fleet; give unix:PATH, HOST:PORT or https://HOST:PORT"
         )
         raise ControlError(message)
     return Address("", bare, int(port), scheme == "https")
+
+
+def checked(token: str) -> str:
+    """Return a token, stripped; raises :class:`ControlError` if it cannot be one."""
+    token = token.strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        message = "a token is ASCII characters without a space; this one is not"
+        raise ControlError(message)
+    return token
 
 
 def target(path: str, query: Iterable[tuple[str, object]]) -> str:
@@ -82,7 +95,8 @@ def segment(text: str) -> str:
     """Return text as one segment of a target's path."""
     from urllib.parse import quote  # only for who names an agent
 
-    return quote(text, safe="")
+    # what a command line got in no encoding is passed on as it came, and found to be nobody's name
+    return quote(text, safe="", errors="surrogateescape")
 
 
 def _port(text: str) -> bool:

@@ -78,8 +78,10 @@ class ControlPlane:
             "/v1/openapi.json": _openapi,
         }
         post = {"/v1/command": orders.command, "/v1/dead-letters/retry": orders.retry}
+        own = {}
         if webhook is not None:
-            post[PATH] = Webhook(self._fleet, orders, *webhook).deliver
+            post[PATH] = Webhook(self._fleet, orders, webhook[0]).deliver
+            own[PATH] = webhook[1]
         routes = [
             *(Route(path, self._answered(endpoint)) for path, endpoint in get.items()),
             *(Route(p, self._answered(endpoint), methods=["POST"]) for p, endpoint in post.items()),
@@ -89,7 +91,7 @@ class ControlPlane:
         # a path with a slash too many is no page: its redirection is not in the description, and
         # raises where a carrier hands on a path that is no Unicode
         app.router.redirect_slashes = False
-        return Guard(app, hosts=hosts, token=token, own=(PATH,) if webhook is not None else ())
+        return Guard(app, hosts=hosts, token=token, own=own)
 
     def _answered(self, endpoint: Endpoint) -> Endpoint:
         async def answered(request: Request) -> Response:

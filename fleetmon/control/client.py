@@ -17,7 +17,7 @@ from fleetmon.control.protocol import PROTOCOL, AmbiguousFleetError, NoFleetErro
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from fleetmon.control.address import Address
     from fleetmon.control.protocol import (
@@ -102,8 +102,7 @@ class Order(NamedTuple):
 
     def body(self, hold: float) -> bytes:
         """Return it as a request; ``hold`` is how long the answer may wait, in seconds."""
-        told = {k: v for k, v in self._asdict().items() if v is not None}
-        return json.dumps({**told, "hold": hold}).encode()
+        return _json({**self._asdict(), "hold": hold})
 
 
 class Retry(NamedTuple):
@@ -118,8 +117,13 @@ class Retry(NamedTuple):
 
     def body(self, hold: float) -> bytes:
         """Return it as a request; ``hold`` is how long the answer may wait, in seconds."""
-        told = {k: v for k, v in self._asdict().items() if v is not None}
-        return json.dumps({**told, "hold": hold}).encode()
+        return _json({**self._asdict(), "hold": hold})
+
+
+def _json(told: Mapping[str, Any]) -> bytes:
+    # a command line's argument that came in no encoding has characters that JSON knows not
+    there = {k: v for k, v in told.items() if v is not None}
+    return json.dumps(there, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def retry(task_id: int, **how: Any) -> Retry:
@@ -157,9 +161,12 @@ class Client:
             token: for TCP.
             tls: how to check the other side of ``https``; the system's authorities by default.
             patience: seconds for an answer, and between two lines of a stream.
+
+        Raises:
+            ControlError: ``where`` is no address, or ``token`` no token.
         """
         self.address = address.parse(where)
-        self._token = token
+        self._token = address.checked(token)
         self._tls = tls
         self._patience = patience
 
@@ -333,7 +340,7 @@ class Client:
                         refused += piece
                     elif piece:
                         yield piece
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # of a name that is none
             raise gone(error, self.address, self._patience) from error
         if answer.head is not None and answer.head.status >= 400:  # noqa: PLR2004 - a refusal
             raise wire.refuse(answer.head.status, bytes(refused))
@@ -367,7 +374,7 @@ def gone(error: Exception, where: Address, patience: float) -> NoFleetError:
     """Return one sentence for a connection that was not there, or was lost."""
     if isinstance(error, TimeoutError):
         return NoFleetError(f"the fleet at {where} does not answer within {patience:g} s")
-    reason = getattr(error, "strerror", None) or type(error).__name__
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return NoFleetError(f"no fleet answers at {where}: {reason}")
 
 

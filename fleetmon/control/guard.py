@@ -10,7 +10,7 @@ from fleetmon.control.problem import ProblemError, problem
 from fleetmon.control.protocol import HOST, VERSION_HEADER, mismatch, understood
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -32,7 +32,7 @@ class Guard:
         *,
         hosts: Collection[str] | None = (HOST,),
         token: Token | None = None,
-        own: Collection[str] = (),
+        own: Mapping[str, Token] | None = None,
     ) -> None:
         """Prepare.
 
@@ -40,12 +40,12 @@ class Guard:
             app: what to guard.
             hosts: names that ``Host`` may have, whatever the port; ``None`` for any.
             token: what has to come along; ``None`` asks for none.
-            own: paths that ask for a token of their own instead.
+            own: tokens of paths that take another one for what is posted there.
         """
         self._app = app
         self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
         self._token = token
-        self._own = frozenset(own)
+        self._own = own or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -58,8 +58,12 @@ class Guard:
         await self._app(scope, receive, send)
 
     def _admit(self, request: Request) -> None:
-        if self._token is not None and request.url.path not in self._own:
-            self._token.check(request)
+        token = self._token
+        if request.method == "POST":
+            # the path as it is routed; that of request.url is what a Host header makes of it
+            token = self._own.get(request.scope["path"], token)
+        if token is not None:
+            token.check(request)
         told = request.headers.getlist("host")
         if self._hosts is not None and (len(told) != 1 or _name(told[0]) not in self._hosts):
             known = " or ".join(sorted(self._hosts))

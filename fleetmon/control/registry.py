@@ -50,7 +50,8 @@ def directories(directory: str | None = None) -> tuple[str, ...]:
     if directory:
         return (os.path.abspath(directory),)
     temporary = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - a private directory below it
-    found = [os.path.join(temporary, f"fleetmon-{os.geteuid()}")]
+    own = os.path.join(temporary, f"fleetmon-{os.geteuid()}")
+    found = [os.path.abspath(own)]
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime and os.path.isabs(runtime):
         found.insert(0, os.path.join(runtime, "fleetmon"))
@@ -77,7 +78,7 @@ def place(name: str, pid: int, epoch: str, directory: str | None = None) -> str:
             trouble.append(f"{where} is too deep for a socket ({LONGEST - 1} bytes at most)")
             continue
         try:
-            os.makedirs(where, mode=0o700, exist_ok=True)
+            _make(where)
             reason = untrusted(where)
         except OSError as error:
             reason = f"{where}: {error.strerror}"
@@ -89,6 +90,18 @@ def place(name: str, pid: int, epoch: str, directory: str | None = None) -> str:
         fix = f"set {DIRECTORY if os.environ.get(DIRECTORY) else 'XDG_RUNTIME_DIR'} to another one"
     message = f"no place for the control socket: {'; '.join(trouble)}; {fix}"
     raise ControlError(message)
+
+
+def _make(directory: str) -> None:
+    # parents as well: in one that others may write to, they could put another in its place
+    if os.path.lexists(directory):
+        return
+    parent = os.path.dirname(directory)
+    if parent != directory:
+        _make(parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(directory, mode=0o700)
+        os.chmod(directory, 0o700)  # a strange umask may have taken more
 
 
 def untrusted(directory: str) -> str:

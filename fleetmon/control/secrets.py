@@ -64,7 +64,7 @@ def find(given: SecretStr | None, file: str | None, variable: str) -> str | None
         if not text:
             return None
         where = variable
-    if len(text) < _SHORTEST or not text.isascii() or " " in text:
+    if len(text) < _SHORTEST or not text.isascii() or not text.isprintable() or " " in text:
         message = f"{where} holds no token: {_SHORTEST} ASCII characters at least, without a space"
         raise ControlError(message)
     return text

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from fleetmon.control.orders import Orders
     from fleetmon.control.protocol import AlertShape
-    from fleetmon.control.secrets import Token
     from fleetmon.settings import AlertWebhook
     from fleetmon.supervisor import Supervisor
 
@@ -71,23 +70,20 @@ class Delivery(BaseModel):
 class Webhook:
     """The endpoint."""
 
-    def __init__(
-        self, fleet: Supervisor, orders: Orders, settings: AlertWebhook, token: Token
-    ) -> None:
+    def __init__(self, fleet: Supervisor, orders: Orders, settings: AlertWebhook) -> None:
         """Prepare for one supervisor; commands go through ``orders``."""
         self._fleet = fleet
         self._orders = orders
         self._settings = settings
-        self._token = token
         self._known: OrderedDict[str, AlertShape] = OrderedDict()
         self._spent: dict[str, deque[float]] = {}
 
     async def deliver(self, request: Request) -> Response:
         """Carry out what the alerts ask for; 200 with what was done for each.
 
-        Alertmanager sends again what was answered with 5xx, so that a refusal is none.
+        Its token was asked for before (:mod:`fleetmon.control.guard`). Alertmanager sends again
+        what was answered with 5xx, so that a refusal is none.
         """
-        self._token.check(request)
         delivery = await posted(request, Delivery, _BODY)
         told = await asyncio.gather(*(self._take(alert) for alert in delivery.alerts))
         return answer(200, {"schema": SCHEMA, "alerts": told})

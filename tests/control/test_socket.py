@@ -65,6 +65,48 @@ async def test_socket_file_and_directory_are_private_at_every_instant(reachable,
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o777])
+async def test_directories_above_it_that_are_made_are_private_too(reachable, place, umask):
+    above = place.parent / "a" / "b"
+    before = os.umask(umask)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_RUNTIME_DIR", str(above))
+            async with reachable():
+                assert find().socket.startswith(str(above))
+    finally:
+        os.umask(before)
+    made = (above / "fleetmon", above, above.parent)
+    assert {stat.S_IMODE(path.lstat().st_mode) for path in made} == {0o700}
+
+
+async def test_a_link_or_a_file_in_its_place_is_not_followed(reachable, place, monkeypatch):
+    target = place.parent / "elsewhere"
+    target.mkdir(mode=0o700)
+    Path(os.environ["TMPDIR"]).mkdir()
+    place.symlink_to(target)
+    async with reachable():  # goes on to the next place
+        assert find().socket.startswith(os.environ["TMPDIR"])
+        assert list(target.iterdir()) == []
+    place.unlink()
+    place.write_text("")
+    monkeypatch.setenv("TMPDIR", str(place))
+    with pytest.raises(FleetmonError, match=r"is not a directory.*: Not a directory; set XDG_RUN"):
+        await reachable().__aenter__()
+
+
+async def test_a_relative_temporary_directory_is_found_from_anywhere(
+    reachable, place, monkeypatch
+):
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.chdir(place.parent)
+    monkeypatch.setenv("TMPDIR", "tmp")
+    async with reachable():
+        monkeypatch.chdir("/")
+        monkeypatch.setenv("TMPDIR", str(place.parent / "tmp"))
+        assert find().name == "hall"
+
+
 async def test_a_directory_that_others_can_write_is_not_believed_by_either_side(reachable, place):
     place.mkdir(0o700)
     async with reachable() as fleet:

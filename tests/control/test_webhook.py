@@ -195,6 +195,21 @@ async def test_the_webhook_has_a_token_of_its_own_and_opens_nothing_else(hall):
         await asyncio.to_thread(Client(hall.control_url, token=TOKEN).snapshot)
 
 
+async def test_its_path_tells_nothing_to_those_who_have_no_token(hall):
+    told = set()
+    host, _, port = hall.control_url.removeprefix("http://").rpartition(":")
+    for method in ("GET", "HEAD", "PUT", "OPTIONS", "POST"):
+        for path in ("/v1/alertmanager", "/v1/%61lertmanager", "/v1/alertmanager/", "/v1/nothing"):
+            for more in ("", "Origin: null\r\n", "Fleetmon-Protocol: 99\r\n"):
+                for name in ("localhost", "evil.example", "localhost/v1/alertmanager?"):
+                    reader, writer = await asyncio.open_connection(host, int(port))
+                    head = f"{method} {path} HTTP/1.1\r\nHost: {name}\r\n{more}"
+                    writer.write(f"{head}Connection: close\r\n\r\n".encode())
+                    told.add((await reader.read()).split(b"\r\n")[0])
+                    writer.close()
+    assert told == {b"HTTP/1.1 401 Unauthorized"}
+
+
 async def test_it_is_off_unless_switched_on_and_wants_its_token(place, monkeypatch):
     from fleetmon import FleetmonError
 
