@@ -16,6 +16,7 @@ from fleetmon._version import __version__
 from fleetmon.cli import _fleet as fleet
 from fleetmon.cli._words import duration
 from fleetmon.control import registry
+from fleetmon.control.client import CLOSED
 from fleetmon.control.protocol import PROTOCOL, ControlError, RequestError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _APART = 5.0  # seconds between two clocks
 _PATIENCE = 3.0  # seconds for an answer
 _UNAUTHORIZED = 401
 _SOCKET = re.compile(r"^/.*\.\d+\.[0-9a-f]{1,6}\.sock$")  # as registry.place() names them
+_EVERYBODY = ["0", "0", "4294967295"]  # /proc/self/uid_map outside all containers
 _LOCAL = ("127.", "localhost", "[::1]", "::1")
 
 
@@ -67,7 +69,22 @@ def _user(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"with the number {uid}"
+        return f"number {uid}"
+
+
+def _as_user(uid: int) -> str:
+    """Return what one types before a command to run it as another user."""
+    return f"sudo -u '#{uid}'" if _user(uid) == f"number {uid}" else f"sudo -u {_user(uid)}"
+
+
+def _foreign(uid: int) -> bool:
+    """Return whether a user is one from outside this container, all of whom look alike here."""
+    try:
+        overflow = int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))
+        mapped = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return False
+    return uid == overflow and mapped != _EVERYBODY
 
 
 # -- this machine ------------------------------------------------------------------------------
@@ -96,15 +113,17 @@ def _places(own: str | None) -> Iterator[Finding]:
             continue
         if reason:
             text, _, fix = reason.partition("; ")
-            mend = fix or f"fleets in it are another user's; run this as {_owner(directory)}"
-            yield Finding("bad", text, mend)
+            yield Finding("bad", text, fix or f"fleets in it are {_owned(directory)}")
             continue
         yield Finding("ok", f"{directory} is private")
         yield from _files(Path(directory), own)
 
 
-def _owner(directory: str) -> str:
-    return _user(Path(directory).lstat().st_uid)
+def _owned(directory: str) -> str:
+    uid = Path(directory).lstat().st_uid
+    if _foreign(uid):
+        return "of a user outside this container; run this there"
+    return f"another user's; run this as {_user(uid)}: {_as_user(uid)} fleetmon status"
 
 
 def _files(directory: Path, own: str | None) -> Iterator[Finding]:
@@ -175,7 +194,9 @@ def _elsewhere(own: str | None) -> Iterator[Finding]:
                 yield Finding(
                     "note",
                     f"{path} belongs to {_user(owner)}; fleets in it answer that user alone",
-                    f"sudo -u {_user(owner)} fleetmon status",
+                    "run this outside this container"
+                    if _foreign(owner)
+                    else f"{_as_user(owner)} fleetmon status",
                 )
 
 
@@ -188,10 +209,11 @@ def _listened() -> set[str]:
     found = set()
     for line in text.splitlines():
         path = line.rpartition(" ")[2]
-        if _SOCKET.search(path) and Path(registry.beside(path)).exists():
+        if _SOCKET.search(path):
+            # another user's, or not there: of another mount namespace
             with contextlib.suppress(OSError):
                 directory = os.path.realpath(Path(path).parent)
-                if not registry.untrusted(directory):
+                if not registry.untrusted(directory) and Path(registry.beside(path)).exists():
                     found.add(directory)
     return found
 
@@ -271,6 +293,9 @@ def _unreached(error: ControlError) -> Finding:
         return Finding("bad", said, "give its authority with --ca-file")
     if "WRONG_VERSION_NUMBER" in said or "wrong version number" in said:
         return Finding("bad", f"{said}: it does not speak TLS", "use http:// instead of https://")
+    if CLOSED in said:
+        fix = "if it is another user's, or a container's, run this as that user and inside"
+        return Finding("bad", said, fix)
     if "Connection refused" in said:
         return Finding("bad", said, "is it running, and with Control(listen=...)?")
     text, _, fix = said.partition("; ")

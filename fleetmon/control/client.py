@@ -38,9 +38,13 @@ _A = TypeVar("_A", bound="AnswerShape | RetryShape")
 PATIENCE = 10.0
 """Seconds for an answer, and between two lines of a stream."""
 
+CLOSED = "it closed the connection, for it ends, has too many, or is another user's"
+"""What is said of a socket whose fleet hangs up before it answers."""
+
 _AGAIN = 0.2  # seconds before a command is sent again over a new connection
 _LOST = 5  # connections that a command may lose in a row
 _PIECE = 64 * 1024
+_FULL = 0.02  # seconds before a socket is tried again whose queue was full
 
 
 def find(
@@ -83,7 +87,8 @@ def find(
         raise NoFleetError(message)
     looked = " and ".join(registry.directories(directory))
     said = f"{'; '.join(trouble)}; " if trouble else ""
-    message = f"{said}no fleet runs for this user (looked in {looked}); start one: fleetmon demo"
+    step = "`fleetmon doctor` tells more" if trouble else "start one: fleetmon demo"
+    message = f"{said}no fleet runs for this user (looked in {looked}); {step}"
     raise NoFleetError(message)
 
 
@@ -353,11 +358,23 @@ class Client:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.settimeout(self._patience)
-            sock.connect(where.path)
+            self._connect(sock)
         except BaseException:
             sock.close()
             raise
         return sock
+
+    def _connect(self, sock: socket.socket) -> None:
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                sock.connect(self.address.path)
+            except BlockingIOError:  # more wait already than the system lets
+                if time.monotonic() >= until:
+                    raise TimeoutError from None
+                time.sleep(_FULL)
+            else:
+                return
 
     def _encrypted(self, sock: socket.socket) -> socket.socket:
         import ssl  # a third of the start-up of a command that needs none
@@ -375,6 +392,8 @@ def gone(error: Exception, where: Address, patience: float) -> NoFleetError:
     if isinstance(error, TimeoutError):
         return NoFleetError(f"the fleet at {where} does not answer within {patience:g} s")
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if where.path and isinstance(error, ConnectionResetError | BrokenPipeError):
+        reason = CLOSED
     return NoFleetError(f"no fleet answers at {where}: {reason}")
 
 

@@ -71,7 +71,9 @@ class _Impatient(H11Protocol):
         date = formatdate(usegmt=True).encode()
         self.server_state.default_headers = [(b"date", date)]
         super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
+        # a request has come when its body has, too
+        whole = self.cycle is not None and not self.cycle.more_body
+        if whole and not self.cycle.response_complete:
             self._disarm("request")
         elif not self.transport.is_closing():
             self._arm("request", self.patience)

@@ -1,4 +1,4 @@
-"""The command line in odd places: closed streams, other encodings, tokens and names that are none."""
+"""The command line in odd places: closed streams, other encodings, names that are none."""
 
 from __future__ import annotations
 
@@ -75,6 +75,11 @@ async def test_output_that_cannot_be_written_is_told_in_one_line(hall, line):
     assert err.endswith(": No space left on device\n")
 
 
+@pytest.fixture
+def token(tmp_path):
+    return tmp_path / "token"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -87,11 +92,10 @@ async def test_output_that_cannot_be_written_is_told_in_one_line(hall, line):
     ],
 )
 async def test_a_token_that_is_none_is_said_to_be_before_anything_is_sent(
-    place, fleetmon, tmp_path, monkeypatch, text, said
+    fleetmon, token, monkeypatch, text, said
 ):
-    file = tmp_path / "token"
-    file.write_text(text, encoding="utf-8")
-    code, out, err = await fleetmon("--url http://127.0.0.1:1 status --token-file", str(file))
+    token.write_text(text, encoding="utf-8")
+    code, out, err = await fleetmon("--url http://127.0.0.1:1 status --token-file", str(token))
     assert (code, out, err.count("\n"), said in err) == (2, "", 1, True), err
     assert "check --token-file" in err
     if text.strip() and "\0" not in text:

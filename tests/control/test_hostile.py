@@ -73,16 +73,36 @@ def test_an_endless_body_and_endless_headers_are_cut_off(path):
     assert Client(path).snapshot()["phase"] == "running"
 
 
+SLOW = [
+    b"G",
+    GET[:-2],
+    POST + b"Content-Length: 500\r\n\r\n{",  # a body that does not come
+    POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+    POST.replace(b"json", b"text") + b"Content-Length: 500\r\n\r\n{",  # refused before it has come
+    GET + POST + b"Content-Length: 500\r\n\r\n{",
+]
+
+
 @pytest.mark.anyio
-async def test_a_request_of_one_byte_at_a_time_is_cut_off(place):
+@pytest.mark.parametrize("sent", SLOW)
+async def test_a_request_of_one_byte_at_a_time_is_cut_off(place, sent):
     server = ControlServer(
         Supervisor(SupervisorSettings(control=Control(enabled=True))), patience=0.2
     )
     server.start()
     reader, writer = await asyncio.open_unix_connection(server.path)
-    writer.write(b"G")
+    writer.write(sent)
+
+    async def go_on():
+        while not writer.transport.is_closing():
+            writer.write(b"x")
+            await asyncio.sleep(0.02)
+
+    slowly = asyncio.ensure_future(go_on())
     async with asyncio.timeout(5):
-        assert await reader.read() == b""
+        while await reader.read(65536):
+            pass
+    slowly.cancel()
     writer.close()
     server.close()
     assert registry.entries() == ()

@@ -95,9 +95,7 @@ async def test_a_link_or_a_file_in_its_place_is_not_followed(reachable, place, m
         await reachable().__aenter__()
 
 
-async def test_a_relative_temporary_directory_is_found_from_anywhere(
-    reachable, place, monkeypatch
-):
+async def test_a_relative_temporary_directory_is_found_from_anywhere(reachable, place, monkeypatch):
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     monkeypatch.chdir(place.parent)
     monkeypatch.setenv("TMPDIR", "tmp")
