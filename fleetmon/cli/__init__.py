@@ -46,13 +46,13 @@ GROUPS = {
         "stop": "stop agents",
         "start": "start agents that were stopped",
         "quarantine": "take agents out until they are reset",
-        "reset": "forget streaks and conditions of agents; brings them back from quarantine",
+        "reset": "forget streaks and conditions; bring back from quarantine",
         "dead-letters": "the tasks that were given up: list them, try them again",
     },
     "Else": {
         "doctor": "find out why nothing can be reached, and what is misconfigured",
         "completion": "print a script that completes commands and agents in your shell",
-        "demo": "forty agents doing real work on real files, with faults on demand",
+        "demo": "forty agents at work on real files, with faults on demand",
     },
 }
 """Commands by what they are for; each in ``fleetmon.cli.NAME``, or where :data:`_HOMES` says."""
@@ -70,25 +70,26 @@ _VALUED = frozenset(("--fleet", "--directory", "--url", "--token-file", "--ca-fi
 _HELP = """\
 usage: fleetmon [--fleet NAME | --url URL] COMMAND [OPTIONS] [AGENT ...]
 
-Sees and steers a fleet of agents that runs in another process on this machine, found by itself, or
-elsewhere with --url. `fleetmon COMMAND --help` has the options of a command.
+Sees and steers a fleet of agents that runs in another process on this machine,
+found by itself, or elsewhere with --url. `fleetmon COMMAND --help` has the
+options of a command.
 
 {commands}
 
-Agents are named by id, alias or number (APEX, @apex, 01), or selected with --tier 2, --failed,
---state paused or --all. What would be touched is listed and asked about first, unless --yes;
---dry-run only lists it.
+Agents are named by id, alias or number (APEX, @apex, 01), or selected with
+--tier 2, --failed, --state paused or --all. What would be touched is listed and
+asked about first, unless --yes; --dry-run only lists it.
 
-  fleetmon status                                   how is it?
-  fleetmon status --watch                           tell me as it goes on
-  fleetmon agent APEX                               what is the matter with this one?
-  fleetmon restart APEX --reason "stuck" --wait     and stay until it has recovered
-  fleetmon resume --tier 2 --yes                    a whole tier, without a question
-  fleetmon events --kind command --jsonl            who did what, for a program
+  fleetmon status                               how is it?
+  fleetmon status --watch                       tell me as it goes on
+  fleetmon agent APEX                           what is the matter with it?
+  fleetmon restart APEX --reason stuck --wait   and stay until it has recovered
+  fleetmon resume --tier 2 --yes                a whole tier, without a question
+  fleetmon events --kind command --jsonl        who did what, for a program
 
---json prints one object with its schema, --jsonl one a line; neither is ever cut.
-Exit codes: 0 done or answered; 1 failed; 2 usage; 3 no fleet reachable; 4 no such agent; 5 refused;
-`status --check`: 0 healthy, 10 degraded, 11 failed.
+--json prints one object with its schema, --jsonl one a line; neither is ever
+cut. Exit codes: 0 done or answered; 1 failed; 2 usage; 3 no fleet reachable;
+4 no such agent; 5 refused; `status --check`: 0 healthy, 10 degraded, 11 failed.
 """
 
 
@@ -153,7 +154,7 @@ def _ready_streams() -> None:
     # a stream that was closed (`>&-`) is None, and its number would be the first socket's
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for as long as the process
     # a name that the terminal's encoding lacks is spelt out, rather than the end of the command
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None and getattr(sys.stdout, "errors", "") == "strict":

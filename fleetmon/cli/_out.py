@@ -42,6 +42,16 @@ class Style:
         return f"\x1b[{';'.join(_CODES[name] for name in names)}m{text}\x1b[0m"
 
 
+def room() -> tuple[int, int] | None:
+    """Return columns and lines of the terminal on standard output; ``None`` where it is none."""
+    try:
+        size = os.get_terminal_size(sys.stdout.fileno()) if sys.stdout.isatty() else None
+    except (OSError, ValueError):
+        return None
+    # a terminal that does not know its size says 0
+    return (size.columns, size.lines) if size and size.columns and size.lines else None
+
+
 def clean(text: object) -> str:
     """Return text without what would steer a terminal; names and reasons come from others."""
     return "".join(c if c.isprintable() else "?" for c in str(text))

@@ -61,6 +61,25 @@ def chosen(
     return found
 
 
+def unknown_state(arguments: argparse.Namespace, agents: Iterable[AgentShape]) -> str:
+    """Return what is wrong with ``--state``, if it is a state that nobody is ever in.
+
+    A newer fleet may have states that this command line does not know: one in which an agent is
+    right.
+    """
+    strange = set(arguments.state or ()) - {agent["lifecycle"] for agent in agents}
+    if strange:
+        from fleetmon.numbers import LIFECYCLES
+
+        for state in sorted(strange.difference(LIFECYCLES)):
+            from difflib import get_close_matches
+
+            near = get_close_matches(state, LIFECYCLES, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(LIFECYCLES)}"
+            return f"no state {state!r}; {hint}"
+    return ""
+
+
 def matching(agents: Iterable[AgentShape], arguments: argparse.Namespace) -> list[AgentShape]:
     """Return the agents that every given selector fits; declared ones only where nothing is."""
     some = arguments.tier or arguments.state or arguments.failed

@@ -32,6 +32,7 @@ COLUMNS = (
     "AGENT", "TIER", "STATE", "HEALTH", "TASK", "QUEUE", "USE", "OK", "FAILED", "P50", "P95",
     "RESTARTS",
 )  # fmt: skip
+_SPARE = ("TIER", "P50", "P95", "USE", "OK", "QUEUE", "RESTARTS")  # left out first to last
 _RIGHT = frozenset({"TIER", "QUEUE", "USE", "OK", "FAILED", "P50", "P95", "RESTARTS"})
 
 _MINUTE, _HOUR = 60, 3600
@@ -136,15 +137,51 @@ def warning(told: Mapping[str, Any], seconds: float, style: Style) -> str:
     return f"{mark} {who}: {clean(told['rule'])} for {duration(seconds)}: {clean(told['text'])}"
 
 
-def agent_table(agents: Sequence[Mapping[str, Any]], style: Style) -> list[str]:
-    """Return agents as a table, never cut."""
+def agent_table(
+    agents: Sequence[Mapping[str, Any]], style: Style, width: int | None = None
+) -> list[str]:
+    """Return agents as a table.
+
+    Args:
+        agents: as in a snapshot.
+        style: for states and health.
+        width: columns of the terminal; what has no room there is left out, which the last line
+            says. ``None``: never cut.
+    """
 
     def paint(name: str, cell: str, padded: str) -> str:
         if name in {"STATE", "HEALTH"}:
             return style(padded, *_COLOURS.get(cell.partition(" ")[0], ()))
         return padded
 
-    return table(COLUMNS, [row(a) for a in agents], right=_RIGHT, paint=paint)
+    rows = [row(a) for a in agents]
+    names, away = COLUMNS, _too_wide(rows, width)
+    if away:
+        kept = [at for at, name in enumerate(COLUMNS) if name not in away]
+        names = tuple(COLUMNS[at] for at in kept)
+        rows = [tuple(cells[at] for at in kept) for cells in rows]
+    lines = table(names, rows, right=_RIGHT, paint=paint)
+    if away:
+        lines.append(f"(no room for {', '.join(away)}; --json has all)")
+    return lines
+
+
+def _too_wide(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """Return the columns without which a table fits, as far as there are some to spare."""
+    if width is None:
+        return []
+    sizes = {
+        name: max(len(cell) for cell in cells)
+        for name, *cells in zip(COLUMNS, COLUMNS, *rows, strict=True)
+    }
+    whole = sum(sizes.values()) + 2 * (len(sizes) - 1)
+    away: list[str] = []
+    for name in _SPARE:
+        if whole <= width:
+            break
+        whole -= sizes[name] + 2
+        away.append(name)
+    return away
 
 
 def row(agent: Mapping[str, Any]) -> tuple[str, ...]:

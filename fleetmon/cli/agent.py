@@ -76,7 +76,9 @@ def _rows(agent: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         "tasks",
         (
             f"{agent['assigned']} accepted: "
-            + ", ".join(f"{agent[name]} {said}" for name, said in _OUTCOMES.items())
+            + ", ".join(f"{agent[name]} {said}" for name, said in _OUTCOMES.items()).replace(
+                " 1 dead letters", " 1 dead letter"
+            )
         ),
     )
     if agent.get("p50") is not None:

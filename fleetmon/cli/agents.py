@@ -28,7 +28,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _agents(arguments: argparse.Namespace) -> int:
     client = fleet.connect(arguments)
-    found = pick.chosen(client, client.snapshot(), arguments)
+    snapshot = client.snapshot()
+    strange = pick.unknown_state(arguments, snapshot["agents"])
+    if strange:
+        out.complain("agents", strange)
+        return fleet.USAGE
+    found = pick.chosen(client, snapshot, arguments)
     agents = pick.matching(found.values(), arguments)
     if arguments.jsonl:
         for agent in agents:
@@ -38,5 +43,6 @@ def _agents(arguments: argparse.Namespace) -> int:
     elif arguments.bare:
         out.say(*(out.clean(agent["agent_id"]) for agent in agents))
     else:
-        out.say(*words.agent_table(agents, out.Style(wanted=not arguments.no_color)))
+        columns = (out.room() or (None,))[0]
+        out.say(*words.agent_table(agents, out.Style(wanted=not arguments.no_color), columns))
     return fleet.DONE

@@ -58,6 +58,10 @@ def _command(name: str, arguments: argparse.Namespace) -> int:
     client = fleet.connect(arguments)
     # who names agents need not have the thousands of others
     snapshot = client.snapshot(brief=bool(arguments.names))
+    strange = pick.unknown_state(arguments, snapshot["agents"])
+    if strange:
+        out.complain(name, strange)
+        return fleet.USAGE
     agents = pick.chosen(client, snapshot, arguments)
     whose = out.clean(snapshot["name"])
     if not agents:
@@ -114,7 +118,8 @@ def _busy(in_flight: int, queued: int) -> str:
 
 
 def _agreed(name: str, whose: str, agents: dict[str, AgentShape]) -> bool:
-    sys.stderr.write("\n".join(_list(name, whose, agents)) + "\nGo on? [y/N] ")
+    told = _list(name, whose, agents)  # of which the first line may have left the screen
+    sys.stderr.write("\n".join(told) + f"\n{told[0].rstrip(':')}? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() in {"y", "yes"}:
         return True

@@ -48,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _events(arguments: argparse.Namespace) -> int:
     client = fleet.connect(arguments)
+    for kind in arguments.kind or ():
+        _known(kind)
     agents = [client.agent(name)["agent_id"] for name in arguments.agent or ()]
     kept: list[Mapping[str, Any]] = []
     for line in _lines(client, arguments, agents):
@@ -65,6 +67,19 @@ def _events(arguments: argparse.Namespace) -> int:
         for line in kept:
             _print(line, arguments)
     return fleet.DONE
+
+
+def _known(kind: str) -> None:
+    """Say so if a kind may be misspelt; a newer fleet may have kinds that are not known here."""
+    from fleetmon.events import EventKind
+
+    kinds = [str(known) for known in EventKind]
+    if kind not in kinds:
+        from difflib import get_close_matches
+
+        near = get_close_matches(kind, kinds, 2)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(kinds)}"
+        out.complain("events", f"no kind {kind!r} is known here; {hint}")
 
 
 def _lines(

@@ -66,16 +66,21 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _lines(snapshot: SnapshotShape, style: out.Style) -> list[str]:
     agents = snapshot["agents"]
-    lines = [
+    room = out.room()
+    first = [
         words.heading(snapshot, agents, style),
         *words.alarms(snapshot, agents, snapshot["clock"], style),
     ]
+    lines = list(first)
     if agents:
-        lines += words.agent_table(agents, style)
+        lines += words.agent_table(agents, style, room and room[0])
     left_out = snapshot.get("left_out", 0)
     if left_out:
         shown = "that do not run as usual, the worst first; " if agents else ""
         lines.append(f"({shown}{left_out:,} more agents: fleetmon agents)")
+    if room is not None and len(lines) >= room[1]:
+        # what matters most has gone up and away: it comes again where one looks
+        lines += first if len(first) < room[1] // 2 else first[:1]
     return lines
 
 

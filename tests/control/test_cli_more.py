@@ -30,6 +30,7 @@ def test_help_names_every_command_and_every_exit_code(capsys):
     told = capsys.readouterr().out
     assert all(f"  {name} " in told for name in COMMANDS)
     assert "5 refused" in told
+    assert max(map(len, told.splitlines())) <= 80
     for name in COMMANDS:
         assert main([name, "--help"]) == 0
         assert f"usage: fleetmon {name}" in capsys.readouterr().out
@@ -84,6 +85,18 @@ async def test_agents_are_selected_by_state_name_and_failure_and_printed_for_pro
     ]  # fmt: skip
     code, out, _ = await fleetmon("resume --state paused --yes --jsonl")
     assert (code, json.loads(out)["result"]) == (0, "accepted")
+
+
+async def test_a_misspelt_state_or_kind_is_told_from_one_that_nobody_has(hall, fleetmon):
+    for line in ("agents --state pasued", "restart --state pasued --yes", "stop --state xyz --yes"):
+        code, out, err = await fleetmon(line)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert ("did you mean paused?" if "pasued" in line else "there are starting, ") in err
+    code, _, err = await fleetmon("restart --state paused --yes")
+    assert (code, "nothing to do" in err) == (0, True)
+    assert (await fleetmon("events --kind lapsed"))[::2] == (0, "")
+    code, _, err = await fleetmon("events --kind lapse --kind added")
+    assert (code, err.count("\n"), "did you mean lapsed?" in err) == (0, 2, True)
 
 
 async def test_one_agent_in_full(hall, fleetmon):

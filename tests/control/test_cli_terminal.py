@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
 from helpers_control import QUICK, Echo
 
 from fleetmon import Supervisor, SupervisorSettings
+from fleetmon.cli._words import COLUMNS
 from fleetmon.settings import Control
 
 pytestmark = pytest.mark.anyio
@@ -28,9 +33,10 @@ async def hall(reachable):
         yield fleet
 
 
-def on_a_terminal(line, answer):
+def on_a_terminal(line, answer, columns=0, lines=0):
     """Run a command line on a terminal of its own and answer its question; gives all it showed."""
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", lines, columns, 0, 0))
     process = subprocess.Popen(
         [sys.executable, "-m", "fleetmon", *line.split()],
         stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT,
@@ -61,6 +67,7 @@ async def test_a_question_lists_whom_it_is_about_and_anything_but_yes_does_nothi
     code, shown = await asyncio.to_thread(on_a_terminal, "stop --all", answer)
     assert code == 1
     assert "stop 2 agents of hall:\r\n  APEX (running)\r\n  CIPHER (running)\r\n" in shown
+    assert "\r\nstop 2 agents of hall? [y/N] " in shown
     assert "nothing was done" in shown
     assert [a.snapshot().lifecycle for a in hall.agents] == ["running", "running"]
 
@@ -72,6 +79,27 @@ async def test_yes_does_it_and_words_are_coloured_on_a_terminal(hall):
     assert (code, "\x1b[32m" in shown) == (0, True)
     code, shown = await asyncio.to_thread(on_a_terminal, "status --no-color", b"")
     assert (code, "\x1b[" in shown) == (0, False)
+
+
+async def test_a_small_terminal_has_fewer_columns_and_says_which_and_the_heading_again(reachable):
+    async with reachable() as fleet:
+        for number in range(30):
+            fleet.attach(f"AGENT-OF-A-LONG-NAME-{number}")
+        for line in ("status", "agents"):
+            for columns in (60, 80, 94, 200):
+                code, shown = await asyncio.to_thread(on_a_terminal, line, b"", columns, 24)
+                plain = re.sub(r"\x1b\[[\d;]*m", "", shown).splitlines()
+                assert code == 0
+                table = [x for x in plain if x.startswith("AGENT")]
+                assert max(map(len, table)) <= columns, (line, columns)
+                (note,) = [x for x in plain if x.startswith("(no room for")] or [""]
+                (head,) = (x.split() for x in plain if x.startswith("AGENT  "))
+                away = note.removeprefix("(no room for ").partition(";")[0].split(", ")
+                assert {*head, *(x for x in away if x)} == set(COLUMNS)
+                assert bool(note) == (columns < 100)
+        for lines, times in ((24, 2), (50, 1)):
+            _, shown = await asyncio.to_thread(on_a_terminal, "status --no-color", b"", 200, lines)
+            assert shown.count("hall: running, 30 agents: 30 healthy") == times
 
 
 async def test_over_tcp_the_token_comes_from_a_file_or_the_environment(
