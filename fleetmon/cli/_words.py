@@ -155,7 +155,8 @@ def agent_table(
         return padded
 
     rows = [row(a) for a in agents]
-    names, away = COLUMNS, _too_wide(rows, width)
+    names: Sequence[str] = COLUMNS
+    away = _too_wide(rows, width)
     if away:
         kept = [at for at, name in enumerate(COLUMNS) if name not in away]
         names = tuple(COLUMNS[at] for at in kept)

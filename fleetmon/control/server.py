@@ -8,7 +8,9 @@ place, who may connect, and that a fork and a dead process leave nothing that mi
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import select
 import socket
 import ssl
 import struct
@@ -175,6 +177,7 @@ def _private(path: str) -> socket.socket:
         os.chmod(path, 0o600)  # noqa: PTH101 - a strange umask may have taken more
         sock.listen(_BACKLOG)
         sock.setblocking(False)
+        sock._keep_one()  # noqa: SLF001 - its own
     except BaseException:
         sock.close()
         raise
@@ -182,14 +185,48 @@ def _private(path: str) -> socket.socket:
 
 
 class _OwnersOnly(socket.socket):
-    """Hands out connections of the same user, and of root, who could do anything as it is."""
+    """Hands out connections of the same user, and of root, who could do anything as it is.
+
+    It keeps a file descriptor in reserve, so that an operator can look at a host that has none
+    left.
+    """
+
+    _reserve = -1
 
     def accept(self) -> tuple[socket.socket, object]:
-        sock, address = super().accept()
+        self._keep_one()
+        try:
+            sock, address = super().accept()
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE}:
+                raise
+            # the system looks for a descriptor before it looks for a connection
+            waiting = select.poll()
+            waiting.register(self, select.POLLIN)
+            if not waiting.poll(0):
+                raise BlockingIOError from None
+            if not self._give_one():
+                raise  # the loop tries again in a second
+            sock, address = super().accept()
         if not trusted(sock):
             sock.close()
             raise ConnectionAbortedError  # which an event loop takes for "nobody there"
         return sock, address
+
+    def close(self) -> None:
+        self._give_one()
+        super().close()
+
+    def _keep_one(self) -> None:
+        if self._reserve < 0:
+            with contextlib.suppress(OSError):
+                self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _give_one(self) -> bool:
+        number, self._reserve = self._reserve, -1
+        if number >= 0:
+            os.close(number)
+        return number >= 0
 
 
 def trusted(sock: socket.socket) -> bool:

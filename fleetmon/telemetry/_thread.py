@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import threading
 import weakref
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleetmon.errors import ListenError
 
@@ -142,6 +143,7 @@ class ServerThread:
         # not uvicorn's Server: that one polls ten times a second and speaks on the host's loggers
         stop = self._stop = asyncio.Event()
         loop = self._loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_told)
         servers = [
             await loop.create_server(
                 protocol,
@@ -171,6 +173,13 @@ class ServerThread:
             await asyncio.wait(tasks, timeout=_GRACE)
         for transport in self.connections:
             transport.abort()
+
+
+def _told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+        return  # once a second, with a traceback, until the host has descriptors again
+    loop.default_exception_handler(context)
 
 
 def parse(listen: str) -> tuple[str, int]:
