@@ -112,7 +112,7 @@ COMMANDS: dict[tuple[Desired, Command], Desired | tuple[str, str]] = {
     (_D.DRAINED, _C.PAUSE): ("rejected", "draining or drained; resume it first"),
     (_D.STOPPED, _C.PAUSE): ("rejected", "stopped; start it first"),
     (_D.QUARANTINED, _C.PAUSE): ("rejected", _GO_RESET),
-    (_D.RUN, _C.RESUME): ("noop", _SAME.format("to run")),
+    (_D.RUN, _C.RESUME): ("noop", "nobody has paused or drained it"),
     (_D.PAUSED, _C.RESUME): _D.RUN,
     (_D.DRAINED, _C.RESUME): _D.RUN,
     (_D.STOPPED, _C.RESUME): ("rejected", "stopped; start it"),
