@@ -33,8 +33,11 @@ async def hall(reachable):
         yield fleet
 
 
-def on_a_terminal(line, answer, columns=0, lines=0):
-    """Run a command line on a terminal of its own and answer its question; gives all it showed."""
+def on_a_terminal(line, answer, columns=0, lines=0, *, once=(b"", None)):
+    """Run a command line on a terminal of its own and answer its question; gives all it showed.
+
+    `once` is something it may show, and what is then called.
+    """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", lines, columns, 0, 0))
     process = subprocess.Popen(
@@ -53,6 +56,10 @@ def on_a_terminal(line, answer, columns=0, lines=0):
             if not piece:
                 break
             shown += piece
+            word, act = once
+            if act is not None and word in shown:
+                once = (word, None)
+                act()
             if answer and b"[y/N]" in shown:
                 os.write(ours, answer)
                 answer = b""
@@ -79,6 +86,26 @@ async def test_yes_does_it_and_words_are_coloured_on_a_terminal(hall):
     assert (code, "\x1b[32m" in shown) == (0, True)
     code, shown = await asyncio.to_thread(on_a_terminal, "status --no-color", b"")
     assert (code, "\x1b[" in shown) == (0, False)
+
+
+async def test_long_work_shows_how_far_it_is(hall):
+    go_on, lives = asyncio.Event(), []
+
+    class Slow(Echo):
+        async def start(self):
+            lives.append(self)
+            if len(lives) > 1:
+                await go_on.wait()
+
+    await hall.add("SLOW", Slow, spec=QUICK)
+    loop = asyncio.get_running_loop()
+    told = b"2 of 3 done; SLOW (starting): under way"
+    code, shown = await asyncio.to_thread(
+        on_a_terminal, "restart --all --wait --yes", b"", 80, 24,
+        once=(told, lambda: loop.call_soon_threadsafe(go_on.set)),
+    )  # fmt: skip
+    assert (code, shown.count("restart done; now running")) == (0, 3)
+    assert told.decode() in shown
 
 
 async def test_a_small_terminal_has_fewer_columns_and_says_which_and_the_heading_again(reachable):

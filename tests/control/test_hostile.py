@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import tempfile
 
 import pytest
 from helpers_control import Echo
@@ -12,6 +13,7 @@ from helpers_control import Echo
 from fleetmon import Supervisor, SupervisorSettings
 from fleetmon.control import registry
 from fleetmon.control.client import Client, find
+from fleetmon.control.protocol import NoFleetError
 from fleetmon.control.respond import Streamed
 from fleetmon.control.server import ControlServer
 from fleetmon.settings import Control
@@ -107,6 +109,30 @@ async def test_a_request_of_one_byte_at_a_time_is_cut_off(place, sent):
     server.close()
     assert registry.entries() == ()
     server.close()
+
+
+def test_a_process_that_stands_still_is_waited_for_and_then_said_not_to_answer():
+    with (
+        tempfile.TemporaryDirectory(prefix="fm-") as directory,
+        socket.socket(socket.AF_UNIX) as it,
+    ):
+        path = f"{directory}/x.sock"
+        it.bind(path)
+        it.listen(1)
+        crowd = []
+        try:
+            with pytest.raises(NoFleetError, match=r"does not answer within 0\.3 s"):
+                Client(path, patience=0.3).hello()
+            while True:  # as many as the system lets wait, and one more
+                crowd.append(socket.socket(socket.AF_UNIX))
+                crowd[-1].setblocking(False)
+                crowd[-1].connect(path)
+        except BlockingIOError:
+            with pytest.raises(NoFleetError, match=r"does not answer within 0\.3 s"):
+                Client(path, patience=0.3).hello()
+        finally:
+            for sock in crowd:
+                sock.close()
 
 
 @pytest.mark.anyio

@@ -13,7 +13,14 @@ from itertools import takewhile
 import pytest
 from helpers_control import Echo
 
-from fleetmon import FleetmonError, ListenError, SpecError, Supervisor, SupervisorSettings
+from fleetmon import (
+    FleetmonError,
+    ListenError,
+    Metrics,
+    SpecError,
+    Supervisor,
+    SupervisorSettings,
+)
 from fleetmon.control.aclient import AsyncClient
 from fleetmon.control.client import Client, order
 from fleetmon.control.mirror import Mirror
@@ -95,6 +102,25 @@ async def test_a_foreign_host_or_origin_is_refused_even_with_the_token(hall):
         assert (status, json.loads(text)["code"]) == ("403", "foreign_host"), host
     origin = asked("/v1/hello", whole, "Origin: http://localhost")
     assert (await exchange(hall.control_url, *origin))[0] == "403"
+
+
+async def test_the_listener_of_the_metrics_carries_no_command_and_shows_no_more(place):
+    control = Control(enabled=True, listen=HERE, token=TOKEN)
+    settings = SupervisorSettings(name="hall", control=control, metrics=Metrics(listen=HERE))
+    async with Supervisor(settings) as fleet:
+        await fleet.add("APEX", Echo)
+        url = fleet.metrics_url.removesuffix("/metrics")
+        whole = f"Bearer {TOKEN}"
+        for path in ("/metrics", "/healthz", "/readyz"):
+            assert (await exchange(url, *asked(path, None)))[0] == "200"
+        body = order("stop", "APEX").body(0.0)
+        posted = asked("/v1/command", whole, "Content-Type: application/json", method="POST")
+        for path in ("/v1/command", "/metrics", "/healthz", "/readyz", "/"):
+            posted[0] = f"POST {path} HTTP/1.1"
+            assert (await exchange(url, *posted, body=body))[0] in {"404", "405"}
+        for path in ("/v1/snapshot", "/v1/hello", "/v1/config", "/v1/stream"):
+            assert (await exchange(url, *asked(path, whole)))[0] == "404"
+        assert not [e for e in fleet.recent_events() if e.kind == "command"]
 
 
 async def test_further_names_are_admitted_where_they_are_set(place):
