@@ -52,8 +52,10 @@ def duration(seconds: float) -> str:
 
 
 def clock(at: float) -> str:
-    """Return a moment of today as ``12:34:56``."""
-    return time.strftime("%H:%M:%S", time.localtime(at))
+    """Return a moment of today as ``12:34:56``, another one with its date."""
+    when = time.localtime(at)
+    today = when[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S", when)
 
 
 def moment(at: float) -> str:

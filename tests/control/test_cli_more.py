@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import pytest
 from helpers_control import QUICK, Echo
 
 from fleetmon import DeadLetteredError
-from fleetmon.cli import COMMANDS, _out, main
+from fleetmon.cli import COMMANDS, _out, _words, main
 
 pytestmark = pytest.mark.anyio
 
@@ -85,6 +86,13 @@ async def test_agents_are_selected_by_state_name_and_failure_and_printed_for_pro
     ]  # fmt: skip
     code, out, _ = await fleetmon("resume --state paused --yes --jsonl")
     assert (code, json.loads(out)["result"]) == (0, "accepted")
+
+
+def test_an_event_of_another_day_has_its_date(monkeypatch):
+    now = 1_800_000_000.0
+    monkeypatch.setattr(_words.time, "localtime", lambda at=now: time.gmtime(at))
+    assert _words.clock(now) == "08:00:00"
+    assert _words.clock(now - 28_801) == "2027-01-14 23:59:59"
 
 
 async def test_a_misspelt_state_or_kind_is_told_from_one_that_nobody_has(hall, fleetmon):
