@@ -101,6 +101,20 @@ def test_each_severity_has_its_route_and_the_milder_two_are_quiet_in_maintenance
     assert "mute_time_intervals" not in by_matcher['alertname="Watchdog"',]
 
 
+def test_nothing_that_pages_is_inhibited_but_a_burn_rate_by_a_faster_one(alertmanager):
+    # its end would be inhibited as well, and the incident would stay open
+    pages = {name for name, alert in alerts().items() if alert.labels["severity"] == "critical"}
+    for rule in alertmanager["inhibit_rules"]:
+        (source,) = re.findall(r'^alertname="(\w+)"$', rule["source_matchers"][0])
+        for matcher in rule["target_matchers"]:
+            label, pattern = re.fullmatch(r'(\w+)=~?"(.+)"', matcher).groups()
+            if label == "severity":
+                assert not re.fullmatch(pattern, "critical"), source
+            else:
+                kept_quiet = {name for name in pages if re.fullmatch(pattern, name)}
+                assert all(name.startswith("ErrorBudgetBurn") for name in kept_quiet), source
+
+
 def test_no_secret_stands_in_the_configuration(alertmanager):
     text = (DEPLOY / "alertmanager" / "alertmanager.yml").read_text()
     files = set(re.findall(r"/etc/alertmanager/secrets/(\w+)", text))

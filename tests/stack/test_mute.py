@@ -37,7 +37,7 @@ ROUND = 12  # seconds: an interval of a group, and some
 # For each rule of inhibition, in the file's order: who speaks, and who is not heard meanwhile.
 INHIBITED = (
     ("ServiceDown", "RyotLatencyHigh"),
-    ("FleetMassFailure", "AgentDown"),
+    ("FleetMassFailure", "AgentFailuresRepeated"),
     ("FleetLoopBlocked", "AgentQueueStalled"),
     ("ErrorBudgetBurn14x", "ErrorBudgetBurn6x"),
     ("ErrorBudgetBurn6x", "ErrorBudgetBurn3x"),
@@ -252,6 +252,21 @@ def test_while_one_speaks_the_other_keeps_quiet_there_and_only_there(heard, numb
         assert told(one.quiet, target, f"{number}-elsewhere")
         assert not told(one.quiet, target, f"{number}-here")
         assert told(one.receivers.all(), target, f"{number}-here"), "it is heard afterwards"
+
+
+def test_a_page_is_over_in_time_whatever_else_fires_meanwhile(alertmanager, receivers, tmp_path):
+    place = {"instance": "here", "job": "here", "slo": "here"}
+    with Alertmanager(alertmanager, tmp_path / "alertmanager", receivers) as server:
+        server.post([alert("AgentDown", "critical", **place)])
+        assert receivers.wait(lambda m: ("pagerduty", "AgentDown") in names(m), 30)
+        causes = [source for source, _ in INHIBITED]
+        server.post([alert(cause, "critical", **place) for cause in causes])
+        everything = {("pagerduty", cause) for cause in causes[:4]}
+        assert receivers.wait(lambda m: names(m) >= everything, 30)
+        server.post([alert("AgentDown", "critical", over=True, **place)])
+        assert receivers.wait(
+            lambda m: any(one.alert == "AgentDown" and not one.firing for one in m), 3 * ROUND
+        )
 
 
 def test_a_maintenance_window_mutes_all_but_the_pager_and_the_watchdog(heard, table):
