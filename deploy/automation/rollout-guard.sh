@@ -58,8 +58,10 @@ done
 
 done_="agents_tasks_completed_total{job=\"$job\""
 bad="outcome=~\"failed|timed_out|dead_lettered\""
+# as the alerts have it: what was cancelled is neither well nor badly done
+counted="sum(rate($done_,outcome!=\"cancelled\"}[5m]))"
 # where nothing has failed yet there is no series of failures
-share="(sum(rate($done_,$bad}[5m])) or sum(rate($done_}[5m])) * 0) / sum(rate($done_}[5m]))"
+share="(sum(rate($done_,$bad}[5m])) or $counted * 0) / $counted"
 
 ask() { # PromQL; prints a number, or nothing where there is no answer
     curl --silent --fail --max-time 10 --get --data-urlencode "query=$1" "$prometheus/api/v1/query" |
