@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 _COLUMNS = 24
@@ -47,6 +48,15 @@ class Series:
     def last(self) -> float:
         """The last value that is a number."""
         return next((v for v in reversed(self.values) if not math.isnan(v)), math.nan)
+
+
+@dataclass
+class Line:
+    """A line of a log: when, how grave, what it says."""
+
+    at: float
+    level: str
+    said: str
 
 
 def unit(kind: str) -> Callable[[float], str]:
@@ -113,7 +123,9 @@ class Draw:
         left, bottom, _, height = self._box(panel)
         self._figure.text(left + 0.006, bottom + height / 3, panel["title"], size=11, color=_DIM)
 
-    def panel(self, panel: dict[str, Any], series: list[Series]) -> None:
+    def panel(
+        self, panel: dict[str, Any], series: list[Series], lines: Sequence[Line] = ()
+    ) -> None:
         """Draw one panel with its data."""
         left, bottom, width, height = self._box(panel)
         pad = 0.003
@@ -129,6 +141,9 @@ class Draw:
         self._figure.text(left + 0.008, bottom + height - 0.2 / self._height, title, size=9.5,
                           color=_TEXT, weight="bold")  # fmt: skip
         few = [s for s in series if not math.isnan(s.last)]
+        if lines:
+            self._log((left + 0.008, bottom + height - 0.45 / self._height), panel, lines)
+            return
         if kind in {"logs", "text"} or not few:
             why = "not drawn" if kind in {"logs", "text"} else "No data"
             if any(t["datasource"]["type"] == "loki" for t in panel.get("targets", ())):
@@ -155,6 +170,15 @@ class Draw:
             if right:
                 at = (left + width - right, bottom + height - 0.5 / self._height)
             self._legend(panel, few, at, short=bool(right))
+
+    def _log(self, at: tuple[float, float], panel: dict[str, Any], lines: Sequence[Line]) -> None:
+        """Write the lines that fit."""
+        colours = {"error": "red", "critical": "dark-red", "warning": "orange", "info": "green"}
+        for n, line in enumerate(lines[: int((panel["gridPos"]["h"] * _INCH - 0.5) / 0.16)]):
+            when = time.strftime("%H:%M:%S", time.localtime(line.at))
+            self._figure.text(at[0], at[1] - 0.16 * n / self._height, f"{when}  {line.said[:200]}",
+                              size=7, color=_COLOURS[colours.get(line.level, "text")],
+                              parse_math=False)  # fmt: skip
 
     def _legend(
         self, panel: dict[str, Any], few: list[Series], at: tuple[float, float], *, short: bool

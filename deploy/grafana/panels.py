@@ -48,7 +48,12 @@ _MEANING = {
     "recovering": "yellow",
     "probing": "yellow",
     "cancelled": "text",
+    "critical": "dark-red",
+    "warning": "orange",
+    "info": "green",
+    "debug": "text",
 }
+_COLOURED = {"{{outcome}}", "{{status}}", "{{state}}", "{{level}}"}
 
 PROMETHEUS = models.DataSourceRef(type_val="prometheus", uid="$datasource")
 LOKI = models.DataSourceRef(type_val="loki", uid="$loki")
@@ -175,6 +180,9 @@ def render(board: Board) -> str:
         panel["id"] = at  # links to a panel name it
     for shown in (*told["links"], *told["annotations"]["list"]):
         shown.pop("placement", None)  # the builder would put them into a menu
+    for shown in told["annotations"]["list"]:
+        shown["titleFormat"] = "{{alertname}}"
+        shown["textFormat"] = "{{job}} {{instance}} {{agent_id}}"
     return json.dumps(told, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -219,7 +227,7 @@ def _alerts() -> Any:
 
 def _target(query: Query, panel: Panel) -> Any:
     if panel.kind == "logs" or query.loki:
-        return loki.Dataquery().expr(query.expr).datasource(LOKI)
+        return loki.Dataquery().expr(query.expr).legend_format(query.legend).datasource(LOKI)
     target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend)
     target = target.datasource(PROMETHEUS)
     if panel.kind in {"table", "gauge"}:
@@ -256,7 +264,7 @@ def _panel(panel: Panel) -> Any:
         built = built.thresholds_style(
             common.GraphThresholdsStyleConfig().mode(common_models.GraphThresholdsStyleMode.DASHED)
         )
-    if any(query.legend in {"{{outcome}}", "{{status}}", "{{state}}"} for query in panel.queries):
+    if any(query.legend in _COLOURED for query in panel.queries):
         for name, colour in _MEANING.items():
             fixed = {"mode": "fixed", "fixedColor": colour}
             value = models.DynamicConfigValue(id_val="color", value=fixed)
@@ -309,7 +317,9 @@ def _builder(panel: Panel) -> Any:
                 .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
             )
         case "logs":
-            return logs.Panel().show_time(show_time=True).wrap_log_message(wrap_log_message=True)
+            built = logs.Panel().show_time(show_time=True).wrap_log_message(wrap_log_message=True)
+            # the link to the trace is among them
+            return built.enable_log_details(enable_log_details=True)
         case "text":
             return text.Panel().content(panel.body)
 

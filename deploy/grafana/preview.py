@@ -1,8 +1,9 @@
 """Draw each dashboard from a Prometheus, one picture each: for review where no Grafana runs.
 
-    python deploy/grafana/preview.py --prometheus http://localhost:9090 --out previews
+    python deploy/grafana/preview.py --prometheus http://localhost:9090 --loki http://localhost:3100
 
-The panels lie as in Grafana and ask the queries that it would ask, for the last ``--minutes``.
+The panels lie as in Grafana and ask the queries that it would ask, for the last ``--minutes``;
+those that ask Loki are left empty without ``--loki``.
 Needs matplotlib (the extra ``stack`` of fleetmon). Colours and fonts are not Grafana's; data,
 units, legends, thresholds and what a panel says when it has nothing are.
 """
@@ -21,12 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import queries
-from draw import Draw, Series
+from draw import Draw, Line, Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _POINTS = 240
+_LINES = 100  # as Grafana asks for by default
 
 
 @dataclass
@@ -38,23 +40,28 @@ class Source:
         seconds: how much is shown.
         rate_interval: what ``$__rate_interval`` stands for.
         change: applied to each expression before it is asked; durations of a shortened world.
+        loki: a Loki's, without a path; empty: there is none.
     """
 
     url: str
     seconds: float
     rate_interval: str = "1m"
     change: Callable[[str], str] = str
+    loki: str = ""
     at: float = field(default_factory=time.time)
 
     def api(self, path: str, **parameters: str) -> Any:
-        """Return the data of an answer.
+        """Return the data of an answer of Prometheus.
 
         Raises:
             OSError: no answer, or an error.
         """
-        url = f"{self.url.rstrip('/')}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        return self._get(f"{self.url.rstrip('/')}/api/v1/{path}", parameters)
+
+    @staticmethod
+    def _get(url: str, parameters: dict[str, str]) -> Any:
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(url, timeout=30) as answer:
+        with direct.open(f"{url}?{urllib.parse.urlencode(parameters)}", timeout=30) as answer:
             return json.load(answer)["data"]
 
     def label_values(self, selector: str, label: str) -> list[str]:
@@ -65,7 +72,50 @@ class Source:
     def variables(self, board: dict[str, Any]) -> dict[str, str]:
         """Return what the variables of a dashboard stand for."""
         given = {"__rate_interval": self.rate_interval, "datasource": "prometheus"}
-        return queries.variables(board, given, self.label_values)
+        of_loki = {
+            variable["name"]: variable["allValue"]
+            for variable in board["templating"]["list"]
+            if isinstance(variable.get("query"), dict)
+        }
+        step = {"__auto": f"{self._step:.0f}s"}
+        return queries.variables(board, {**given, **of_loki, **step}, self.label_values)
+
+    @property
+    def _step(self) -> float:
+        """What Grafana makes of ``$__auto``, and the step that goes with it."""
+        return max(1.0, self.seconds / _POINTS)
+
+    def ask_loki(
+        self, target: queries.Target, variables: dict[str, str]
+    ) -> tuple[list[Series], list[Line]]:
+        """Return the series of a query, or the lines, the newest first."""
+        result = self._get(
+            f"{self.loki.rstrip('/')}/loki/api/v1/query_range",
+            {
+                "query": queries.fill(target.expr, variables),
+                "start": f"{self.at - self.seconds:.0f}",
+                "end": f"{self.at:.0f}",
+                "step": f"{self._step:.0f}",
+                "limit": f"{_LINES}",
+            },
+        )
+        rows = result["result"]
+        if result["resultType"] == "matrix":
+            return [
+                Series(
+                    name(target.legend, row["metric"]),
+                    row["metric"],
+                    [float(at) for at, _ in row["values"]],
+                    [float(value) for _, value in row["values"]],
+                )
+                for row in rows
+            ], []
+        found = [
+            Line(int(at) / 1e9, row["stream"].get("level", ""), said)
+            for row in rows
+            for at, said in row["values"]
+        ]
+        return [], sorted(found, key=lambda line: line.at, reverse=True)
 
     def ask(self, target: queries.Target, variables: dict[str, str]) -> list[Series]:
         """Return the series of a query; samples that are not a number are kept."""
@@ -110,10 +160,7 @@ def _labels(legend: str) -> list[str]:
 
 def picture(source: Source, board: dict[str, Any], to: Path) -> list[str]:
     """Draw one dashboard; returns the titles of panels that showed nothing."""
-    variables: dict[str, str] = {}
-    loki = any(target.loki for target in queries.of_board(board))
-    if not loki:
-        variables = source.variables(board)
+    variables = source.variables(board)
     shown = {k: v for k, v in variables.items() if not k.startswith("__") and k != "datasource"}
     drawn = Draw(board, shown)
     empty = []
@@ -121,13 +168,19 @@ def picture(source: Source, board: dict[str, Any], to: Path) -> list[str]:
         if panel["type"] == "row":
             drawn.row(panel)
             continue
-        found = []
+        found: list[Series] = []
+        said: list[Line] = []
         for target in queries.of_panel(board["uid"], panel):
             if not target.loki:
                 found += source.ask(target, variables)
-        if panel.get("targets") and not any(not math.isnan(v) for s in found for v in s.values):
+            elif source.loki:
+                series, lines = source.ask_loki(target, variables)
+                found += series
+                said += lines
+        numbers = any(not math.isnan(v) for s in found for v in s.values)
+        if panel.get("targets") and not numbers and not said:
             empty.append(panel["title"])
-        drawn.panel(panel, found)
+        drawn.panel(panel, found, said)
     drawn.save(to)
     return empty
 
@@ -144,14 +197,16 @@ def main(arguments: list[str]) -> int:
     """Return 0, or 1 where no Prometheus answers; panels without data are said, and no failure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prometheus", default="http://localhost:9090", metavar="URL")
+    parser.add_argument("--loki", default="", metavar="URL")
     parser.add_argument("--out", type=Path, default=Path("previews"), metavar="DIR")
     parser.add_argument("--minutes", type=float, default=60.0, metavar="N")
     given = parser.parse_args(arguments)
-    source = Source(given.prometheus, given.minutes * 60)
+    source = Source(given.prometheus, given.minutes * 60, loki=given.loki)
     try:
         drawn = draw_all(source, given.out)
     except OSError as error:
-        sys.stderr.write(f"preview.py: no answer from {given.prometheus}: {error}\n")
+        asked = " or ".join(filter(None, (given.prometheus, given.loki)))
+        sys.stderr.write(f"preview.py: no answer from {asked}: {error}\n")
         return 1
     for uid, empty in drawn.items():
         told = f"; nothing in: {', '.join(empty)}" if empty else ""

@@ -70,14 +70,15 @@ class Demo(Server):
 
 
 class Scene:
-    """Everything, running.
+    """Everything, running; the demonstration with further options of its own.
 
     Attributes:
         missing: what could not be had, by name of its job, with the reason.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
         self.directory = directory
+        self._options = options
         self.missing: dict[str, str] = {}
         self.receivers = Receivers()
         self.targets: dict[str, list[str]] = {}
@@ -104,7 +105,7 @@ class Scene:
             need(tool)
         environment = self._pipeline()
         self.demo = self._all.enter_context(
-            Demo(self.directory / "fleet", "--chaos", environment=environment)
+            Demo(self.directory / "fleet", "--chaos", *self._options, environment=environment)
         )
         self.began = time.monotonic()
         self.targets["fleet"] = [self.demo.address, self._hopeless()]

@@ -11,76 +11,26 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import programs
 import pytest
 import yaml
 from conftest import need
-from running import DEPLOY, ROOT, Server, eventually, free_port, request
+from running import DEPLOY, ROOT, eventually, request
 
 sys.path.insert(0, str(DEPLOY / "grafana"))
 import queries
 
-boto3 = pytest.importorskip("boto3", reason="the extra stack is not installed")
+pytest.importorskip("boto3", reason="the extra stack is not installed")
 pytest.importorskip("moto.server", reason="the extra stack is not installed")
+
+from logstore import BUCKET, KEYS, LABELS, Logs, bucket, loki, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
-
-BUCKET = "logs"
-KEYS = {"AWS_ACCESS_KEY_ID": "nobodys", "AWS_SECRET_ACCESS_KEY": "nobodys-secret"}
-LABELS = {"app": "fleetmon-demo", "namespace": "fleetmon"}
-
-
-@dataclass
-class Logs:
-    """A Loki with the lines of a demonstration that has ended."""
-
-    address: str
-    lines: list[dict[str, Any]]
-    bucket: Any
-
-    def get(self, path: str, **parameters: str) -> Any:
-        status, body, _ = request(self.address, f"/loki/api/v1/{path}?{urlencode(parameters)}")
-        assert status == 200, body
-        return json.loads(body)["data"]
-
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return the lines of a query."""
-        found = self.get("query_range", query=expression, limit="5000", since="1h")
-        return [json.loads(line) for stream in found["result"] for _, line in stream["values"]]
-
-
-def shipped(directory: Path) -> Path:
-    """Return the shipped configuration, keeping its files below a directory and to the loopback."""
-    text = (DEPLOY / "loki" / "config.yaml").read_text()
-    assert text.count("common:\n") == 1
-    text = text.replace("common:\n", "common:\n  instance_addr: 127.0.0.1\n")
-    path = directory / "config.yaml"
-    path.write_text(re.sub(r": /loki\b", f": {directory}", text))
-    return path
-
-
-def staged(line: dict[str, Any]) -> tuple[dict[str, str], list[Any]]:
-    """Return labels and entry of a line, as the shipped stages of the shipper have it."""
-    file = yaml.safe_load((DEPLOY / "loki" / "promtail" / "config.yaml").read_text())
-    stages = {k: v for s in file["scrape_configs"][0]["pipeline_stages"] for k, v in s.items()}
-    found = {
-        name: str(line[source])
-        for name, source in stages["json"]["expressions"].items()
-        if source in line
-    }
-    at = datetime.fromisoformat(found[stages["timestamp"]["source"]])
-    labels = {name: found[name] for name in stages["labels"] if name in found}
-    metadata = {name: found[name] for name in stages["structured_metadata"] if name in found}
-    nanoseconds = int(at.timestamp()) * 1_000_000_000 + at.microsecond * 1000
-    return {**LABELS, **labels}, [str(nanoseconds), json.dumps(line), metadata]
 
 
 @pytest.fixture(scope="module")
@@ -88,70 +38,23 @@ def logs(tmp_path_factory: pytest.TempPathFactory, table) -> Iterator[Logs]:
     tool = need(programs.loki())
     table.component("Loki", f"{tool.version}, with moto in place of S3")
     directory = tmp_path_factory.mktemp("logs")
-    for name in ("loki", "s3", "demo"):
-        (directory / name).mkdir()
-    http, grpc, s3 = free_port(), free_port(), free_port()
+    file = directory / "demo.jsonl"
     demo = subprocess.Popen(
         [
             *(sys.executable, "-m", "fleetmon", "demo", "--chaos", "--duration", "8"),
-            *("--metrics", "127.0.0.1:0", "--log", str(directory / "demo" / "demo.jsonl")),
+            *("--metrics", "127.0.0.1:0", "--log", str(file)),
         ],
         cwd=ROOT,
         env={**os.environ, "FLEETMON_CONTROL": "0"},
         stdout=subprocess.DEVNULL,
     )
-    with ExitStack() as stack:
-        stack.callback(demo.wait)
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(s3)]
-        store = Server(command, directory / "s3", address=f"127.0.0.1:{s3}")
-        stack.enter_context(store)
-        store.ready("/moto-api/", 60)
-        client = boto3.resource(
-            "s3",
-            endpoint_url=f"http://127.0.0.1:{s3}",
-            region_name="us-east-1",
-            aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
-        )
-        bucket = client.create_bucket(Bucket=BUCKET)
-        loki = Server(
-            [
-                tool.path,
-                f"-config.file={shipped(directory / 'loki')}",
-                "-config.expand-env=true",
-                "-server.http-listen-address=127.0.0.1",
-                "-server.grpc-listen-address=127.0.0.1",
-                f"-server.http-listen-port={http}",
-                f"-server.grpc-listen-port={grpc}",
-            ],
-            directory / "loki",
-            address=f"127.0.0.1:{http}",
-            environment={
-                "LOKI_S3_BUCKET": BUCKET,
-                "LOKI_S3_ENDPOINT": f"127.0.0.1:{s3}",
-                "LOKI_S3_INSECURE": "true",
-                **KEYS,
-            },
-        )
-        stack.enter_context(loki)
-        loki.ready("/ready", 120)
-        assert demo.wait(120) == 0
-        text = (directory / "demo" / "demo.jsonl").read_text()
-        lines = [json.loads(line) for line in text.splitlines()]
-        streams: dict[str, dict[str, Any]] = {}
-        for line in lines:
-            labels, entry = staged(line)
-            key = json.dumps(labels)
-            streams.setdefault(key, {"stream": labels, "values": []})["values"].append(entry)
-        status, said, _ = request(
-            loki.address,
-            "/loki/api/v1/push",
-            method="POST",
-            body={"streams": list(streams.values())},
-            timeout=60,
-        )
-        assert status == 204, said
-        yield Logs(loki.address, lines, bucket)
+    try:
+        with running(tool, directory) as found:
+            assert demo.wait(120) == 0
+            found.push(json.loads(line) for line in file.read_text().splitlines())
+            yield found
+    finally:
+        demo.wait()
 
 
 def test_the_configuration_is_valid(tmp_path):
@@ -248,12 +151,60 @@ def test_every_query_of_the_logs_dashboard_gives_lines_or_numbers(logs, table):
     assert levels == {line["level"] for line in logs.lines}
 
 
+def test_a_line_of_another_program_is_shown_as_it_is(logs):
+    said = 'level=info msg="no JSON at all"'
+    stream = {"stream": {**LABELS, "app": "other"}, "values": [[str(time.time_ns()), said]]}
+    body = {"streams": [stream]}
+    assert request(logs.address, "/loki/api/v1/push", method="POST", body=body)[0] == 204
+    (expr,) = (
+        target.expr
+        for target in queries.of_board(queries.read()["fleetmon-logs"])
+        if target.panel == "Lines"
+    )
+    filled = queries.fill(expr, {"app": "other", "namespace": LABELS["namespace"]})
+
+    def shown() -> list[str]:
+        found = logs.get("query_range", query=filled, since="1h")["result"]
+        return [line for row in found for _, line in row["values"]]
+
+    assert eventually(shown) == [said]
+
+
 def test_chunks_and_index_go_to_the_bucket(logs):
     status, said, _ = request(logs.address, "/flush", method="POST", timeout=60)
     assert status in {200, 204}, said
 
-    def chunks() -> list[str]:
-        keys = [entry.key for entry in logs.bucket.objects.all()]
-        return [key for key in keys if key.startswith("fake/")]
+    assert eventually(logs.bucket.chunks, 60)
 
-    assert eventually(chunks, 60)
+
+def test_lines_are_asked_for_for_30_days_and_kept_for_90(tmp_path, table):
+    tool = need(programs.loki())
+    now = datetime.now(UTC)
+    ages = {"fresh": timedelta(hours=1), "kept": timedelta(days=40), "gone": timedelta(days=91)}
+    # its index leaves its memory every 15 minutes, and when it ends: hence two of them
+    old = "-validation.reject-old-samples=false"
+    with bucket(tmp_path / "s3") as store:
+        with loki(tool, tmp_path / "first", store, old) as first:
+            for name, age in ages.items():
+                at = (now - age).isoformat()
+                first.push([{"timestamp": at, "level": "info", "message": name}])
+            assert request(first.address, "/flush", method="POST", timeout=60)[0] in {200, 204}
+            eventually(lambda: len(store.chunks()) == len(ages), 60)
+        # as shipped, but for how often it looks and how long it waits before it deletes
+        soon = ("-compactor.compaction-interval=1s", "-compactor.retention-delete-delay=1s")
+        with loki(tool, tmp_path / "second", store, old, *soon) as second:
+            eventually(lambda: len(store.chunks()) == len(ages) - 1, 120)
+            found = second.get(
+                "query_range",
+                query='{app="fleetmon-demo"}',
+                start=f"{(now - timedelta(days=100)).timestamp():.0f}",
+                end=f"{now.timestamp():.0f}",
+            )["result"]
+            left = store.chunks()
+    said = [json.loads(line)["message"] for row in found for _, line in row["values"]]
+    assert said == ["fresh"], "nobody may ask for more than 30 days"
+    # a chunk's key tells from when to when its lines are, in milliseconds
+    begins = sorted(int(key.split("/")[2].split(":")[0], 16) / 1000 for key in left)
+    expected = sorted((now - ages[name]).timestamp() for name in ("fresh", "kept"))
+    assert begins == pytest.approx(expected, abs=1)
+    table.fact("Loki's compactor deleted lines of 91 days from the bucket and kept those of 40.")

@@ -14,6 +14,7 @@ _A = 'job=~"$job", agent_id=~"$agent"'
 _HEALTH = {"0": ("healthy", "green"), "1": ("degraded", "yellow"), "2": ("failed", "red")}
 _BAD = ((None, "green"), (1, "red"))
 _ERRORS = 'outcome=~"failed|timed_out|dead_lettered"'
+_COUNTED = 'outcome!="cancelled"'
 
 OVERVIEW = Board(
     "fleetmon-overview",
@@ -61,7 +62,7 @@ OVERVIEW = Board(
                     "Share of tasks that failed",
                     Query(
                         f"sum(rate(agents_tasks_completed_total{{{_F}, {_ERRORS}}}[$__rate_interval]))"
-                        f" / sum(rate(agents_tasks_completed_total{{{_F}}}[$__rate_interval]))",
+                        f" / sum(rate(agents_tasks_completed_total{{{_F}, {_COUNTED}}}[$__rate_interval]))",
                         "failed",
                     ),
                     unit="percentunit",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from panels import Board, Panel, Query, Variable, lines
 
 _STREAM = '{namespace=~"$namespace", app=~"$app"}'
+# what a line of another program says is all of it
+_SAID = "{{if .message}}{{.message}}{{else}}{{__line__}}{{end}}"
 
 LOGS = Board(
     "fleetmon-logs",
     "Logs",
-    "The fleet's JSON lines. A trace id in a line leads to its trace, a span leads back here.",
+    "The fleet's JSON lines. The details of a line lead to its trace, a span leads back here.",
     (
         (
             "Rate",
@@ -43,7 +45,7 @@ LOGS = Board(
             (
                 Panel(
                     "Lines",
-                    (Query(f"{_STREAM} | json | line_format `{{{{.message}}}}`"),),
+                    (Query(f"{_STREAM} | json | line_format `{_SAID}`"),),
                     "logs",
                     width=24,
                 ),

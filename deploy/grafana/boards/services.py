@@ -7,6 +7,7 @@ from panels import Board, Panel, Query, Variable, lines, number
 _J = 'job=~"$job"'
 _M = 'job=~"$job", model=~"$model"'
 _FAILED = 'status=~"error|timed_out"'
+_COUNTED = 'status!="cancelled"'
 
 
 def _job(family: str, label: str) -> Variable:
@@ -42,9 +43,9 @@ def _rates(title: str, family: str, selector: str, by: str, unit: str = "reqps")
     return lines(title, Query(query, f"{{{{{by}}}}}"), unit=unit, stacked=True)
 
 
-def _failed(family: str, selector: str, bad: str = _FAILED) -> Panel:
-    """The share that failed, with the limit of the alert; 0 where nothing of the kind ever did."""
-    every = _rate(family, selector)
+def _failed(family: str, selector: str, bad: str = _FAILED, counted: str = _COUNTED) -> Panel:
+    """The share that failed, as the alert has it; 0 where nothing of the kind ever did."""
+    every = _rate(family, f"{selector}, {counted}")
     return lines(
         "Share that failed",
         Query(f"({_rate(family, f'{selector}, {bad}')} or {every} * 0) / {every}", "failed"),
@@ -368,6 +369,7 @@ SIGMAVAULT_STORAGE = Board(
 )
 
 _HTTP = "http_server_request_duration_seconds"
+_STATUS = "http_response_status_code"
 
 NEURECTOMY = Board(
     "fleetmon-neurectomy",
@@ -377,8 +379,8 @@ NEURECTOMY = Board(
         (
             "Requests",
             (
-                _rates("Requests a second", f"{_HTTP}_count", _J, "http_response_status_code"),
-                _failed(f"{_HTTP}_count", _J, 'http_response_status_code=~"5.."'),
+                _rates("Requests a second", f"{_HTTP}_count", _J, _STATUS),
+                _failed(f"{_HTTP}_count", _J, f'{_STATUS}=~"5.."', f'{_STATUS}!=""'),
                 lines("Duration", *_quantiles(_HTTP, _J), unit="s"),
             ),
         ),
