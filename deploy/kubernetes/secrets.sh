@@ -17,7 +17,8 @@ value() { # key, made-up value
   if [ -z "$directory" ]; then
     printf '%s' "$2" | encode
   elif [ -r "$directory/$1" ]; then
-    encode <"$directory/$1"
+    # without the end of the line that an editor leaves: Grafana and S3 would take it for a part of the secret
+    printf '%s' "$(<"$directory/$1")" | encode
   else
     echo "secrets.sh: $directory/$1 cannot be read; it holds the value of $1" >&2
     exit 1

@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import programs
 import pytest
 import yaml
 from conftest import need
+from manifests import KUBERNETES, OVERLAYS, WHOLE, objects, of_kind, rendered, workloads
 from running import DEPLOY, ROOT
 
-KUBERNETES = DEPLOY / "kubernetes"
-OVERLAYS = {
-    "demo": KUBERNETES / "overlays" / "demo",
-    "production": KUBERNETES / "overlays" / "production",
-    "utilization-autoscaling": KUBERNETES / "overlays" / "utilization-autoscaling",
-    "annotations": KUBERNETES / "overlays" / "annotations",
-    "node": KUBERNETES / "node",
-}
-WHOLE = ("demo", "production", "utilization-autoscaling")
 VERSION = "1.37"
 # It reads the machine's own files, and says so: the host's processes and the root of its disk.
 HOST = {"node-exporter"}
-
-
-@cache
-def rendered(overlay: str) -> str:
-    tool = need(programs.kustomize())
-    command = [tool.path, "build", str(OVERLAYS[overlay])]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-@cache
-def objects(overlay: str) -> list[dict]:
-    return [found for found in yaml.safe_load_all(rendered(overlay)) if found]
-
-
-def of_kind(overlay: str, *kinds: str) -> list[dict]:
-    return [found for found in objects(overlay) if found["kind"] in kinds]
-
-
-def workloads(overlay: str) -> list[dict]:
-    return of_kind(overlay, "Deployment", "StatefulSet", "DaemonSet")
 
 
 def command(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -152,6 +125,36 @@ def test_what_is_selected_and_named_is_there(overlay):
             assert notes["prometheus.io/path"] == "/metrics"
 
 
+@pytest.mark.parametrize("overlay", [*WHOLE, "node"])
+def test_kubectl_can_apply_each_object(overlay):
+    # it keeps all of an object in an annotation of it, and an object's annotations have 256 KiB
+    for found in objects(overlay):
+        size = len(json.dumps(found, ensure_ascii=False).encode())
+        assert size < 250_000, (found["kind"], found["metadata"]["name"], size)
+
+
+def test_prometheus_may_ask_for_what_it_discovers_and_for_no_more():
+    (role,) = (
+        found
+        for found in of_kind("demo", "ClusterRole")
+        if found["metadata"]["name"] == "fleetmon-prometheus"
+    )
+    rights = {
+        (resource, verb)
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    config = yaml.safe_load((DEPLOY / "prometheus" / "kubernetes.yml").read_text())
+    discovered = {
+        f"{found['role']}s"
+        for job in config["scrape_configs"]
+        for found in job.get("kubernetes_sd_configs", ())
+    }
+    wanted = {(kind, verb) for kind in discovered for verb in ("get", "list", "watch")}
+    assert rights == wanted | {("nodes/metrics", "get")}
+
+
 def references(node, kind):
     """Yield what refers to a ConfigMap or a Secret, with the keys that are asked for."""
     if isinstance(node, list):
@@ -201,6 +204,21 @@ def test_the_secrets_that_are_printed_are_valid_and_no_two_alike(tmp_path):
     assert once != twice
 
 
+def test_a_secret_is_what_its_file_holds_without_the_end_of_its_line(tmp_path):
+    keys = {key for secret in printed_secrets().values() for key in secret["data"]}
+    for key in keys:
+        (tmp_path / key).write_text(f"of {key}\n")
+    script = [str(KUBERNETES / "secrets.sh"), "--from", str(tmp_path)]
+    out = subprocess.run(script, check=True, capture_output=True, text=True).stdout
+    values = {
+        key: base64.b64decode(value).decode()
+        for secret in yaml.safe_load_all(out)
+        if secret
+        for key, value in secret["data"].items()
+    }
+    assert values == {key: f"of {key}" for key in keys}
+
+
 def test_a_secret_that_cannot_be_read_ends_it_and_prints_nothing(tmp_path):
     script = [str(KUBERNETES / "secrets.sh"), "--from", str(tmp_path)]
     done = subprocess.run(script, capture_output=True, text=True, check=False)
@@ -223,6 +241,21 @@ def test_each_fact_is_in_one_file_which_cluster_and_compose_share(overlay):
             for key, value in found["data"].items():
                 if key != "flags":
                     assert value in files, f"{name}: {key} is no file of deploy/"
+
+
+@pytest.mark.parametrize("overlay", WHOLE)
+def test_prometheus_is_started_as_compose_starts_it(overlay):
+    (prometheus,) = (w for w in workloads(overlay) if w["metadata"]["name"] == "prometheus")
+    (container,) = prometheus["spec"]["template"]["spec"]["containers"]
+    there = dict(argument.split("=", 1) for argument in container["args"] if "=" in argument)
+    flags = (DEPLOY / "prometheus" / "flags").read_text().splitlines()
+    shipped = dict(flag.split("=", 1) for flag in flags)
+    assert set(shipped) <= set(there)
+    # 90 GB of a volume of 100 Gi, and the pages where they are mounted
+    differing = {name for name in shipped if shipped[name] != there[name]}
+    assert differing == {"--storage.tsdb.retention.size", "--web.console.templates"}
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert mounts[there["--web.console.templates"]] == "runbooks"
 
 
 def test_five_deployments_are_scraped_by_a_component_and_a_line_each():

@@ -108,6 +108,45 @@ def test_a_pod_is_scraped_as_its_annotations_say(promtool, tmp_path, address, ch
     }
 
 
+@pytest.mark.parametrize(
+    ("port", "changes", "kept"),
+    [
+        ("metrics", {}, True),
+        ("telemetry", {}, False),
+        ("metrics", {"__meta_kubernetes_pod_label_app_kubernetes_io_name": "fleet"}, False),
+    ],
+)
+def test_span_metrics_are_scraped_from_each_collector(promtool, tmp_path, port, changes, kept):
+    shipped = yaml.safe_load((PROMETHEUS / "kubernetes.yml").read_text())
+    (job,) = (job for job in shipped["scrape_configs"] if job["job_name"] == "span-metrics")
+    del job["kubernetes_sd_configs"]
+    labels = {
+        "__meta_kubernetes_pod_label_app_kubernetes_io_name": "otel-collector",
+        "__meta_kubernetes_pod_container_port_name": port,
+        "__meta_kubernetes_pod_name": "otel-collector-1",
+        "__meta_kubernetes_namespace": "fleetmon",
+        **changes,
+    }
+    job["static_configs"] = [{"targets": ["10.0.0.2:8889"], "labels": labels}]
+    config = tmp_path / "prometheus.yml"
+    config.write_text(yaml.safe_dump({"scrape_configs": [job]}))
+    out = run(
+        promtool.path, "check", "service-discovery", "--timeout=1s", str(config), "span-metrics"
+    )
+    (found,) = json.loads(out[out.index("[") :])
+    told = {k: v for k, v in (found["labels"] or {}).items() if not k.startswith("__")}
+    assert told == (
+        {
+            "job": "span-metrics",
+            "instance": "10.0.0.2:8889",
+            "namespace": "fleetmon",
+            "pod": "otel-collector-1",
+        }
+        if kept
+        else {}
+    )
+
+
 def test_alertmanagers_configuration_is_valid(amtool):
     out = run(amtool.path, "check-config", "alertmanager.yml", cwd=DEPLOY / "alertmanager")
     assert "SUCCESS" in out
