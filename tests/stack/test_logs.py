@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -175,6 +176,21 @@ def test_chunks_and_index_go_to_the_bucket(logs):
     assert status in {200, 204}, said
 
     assert eventually(logs.bucket.chunks, 60)
+
+
+def test_the_request_that_makes_the_bucket_of_a_demonstration_makes_it(tmp_path):
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    (words,) = re.findall(r"printf '[^']+'", compose["s3"]["entrypoint"][2])
+    asked = subprocess.run(["sh", "-c", words], check=True, capture_output=True).stdout
+    with bucket(tmp_path / "s3") as store:
+        host, port = store.address.split(":")
+        for _ in range(2):  # after a restart it is there already
+            with socket.create_connection((host, int(port)), 10) as connection:
+                connection.sendall(asked)
+                answer = connection.makefile("rb").readline().decode()
+            assert re.match(r"HTTP/1\.1 (200|409) ", answer), answer
+        there = store.objects.meta.client.list_buckets()["Buckets"]
+    assert compose["loki"]["environment"]["LOKI_S3_BUCKET"] in {one["Name"] for one in there}
 
 
 def test_lines_are_asked_for_for_30_days_and_kept_for_90(tmp_path, table):
