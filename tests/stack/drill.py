@@ -196,6 +196,7 @@ class Course:
         broken: when each fleet's fault began.
         mended: when it was over.
         inhibited: alerts that fired for the fleet with the mass failure, by stack.
+        down: how many of its agents were down then, by stack.
         left_out: alerts that cannot be caused here, and why.
         absent: when no fleet was left, and when one was back.
         stopped: when Prometheus was ended.
@@ -207,6 +208,7 @@ class Course:
     broken: dict[str, float] = field(default_factory=dict)
     mended: dict[str, float] = field(default_factory=dict)
     inhibited: dict[str, set[str]] = field(default_factory=dict)
+    down: dict[str, float] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     absent: tuple[float, float] = (0.0, 0.0)
     stopped: float = 0.0
@@ -275,6 +277,8 @@ def run(course: Course, fleets: dict[str, Fleet]) -> None:
             for labels in stack.prometheus.alerts()
             if labels.get("job") == "drill-mass"
         }
+        found = stack.prometheus.query('count(agents_health_status{job="drill-mass"} == 2)')
+        course.down[stack.name] = sum(value for _, value in found)
 
     mend_all(course, fleets)
     for stack in course.stacks:

@@ -158,8 +158,10 @@ def test_a_fleet_that_is_absent_is_missed_and_its_return_is_told(course: Course)
 def test_when_most_agents_fall_for_one_cause_nobody_hears_of_each_of_them(course: Course):
     for stack in course.stacks:
         fired = course.inhibited[stack.name]
-        assert fired >= {"FleetMassFailure", "AgentFailuresRepeated"}, fired
-        assert "AgentDown" not in fired
+        assert "FleetMassFailure" in fired, fired
+        # AgentDown keeps quiet by itself; it was due, for that of another fleet had paged by then
+        assert "AgentDown" not in fired, fired
+        assert course.down[stack.name] >= 5
         heard = {
             message.alert
             for message in stack.receivers.all()
