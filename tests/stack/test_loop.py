@@ -236,5 +236,6 @@ def test_an_alert_delivered_three_times_recovers_exactly_that_agent_with_one_com
     assert command["data"]["reason"] == "AgentQuarantined"
     table.fact(
         f"{VICTIM} spent its restarts; the alert was delivered {len(relay.answers)} times to the "
-        "fleet's webhook, led to one command, and was over."
+        f"fleet's webhook, led to one command, and was over; people heard {told(True)} times that "
+        f"it fires and {told(False)} times that it does so no more."
     )
