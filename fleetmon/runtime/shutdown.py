@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from fleetmon.runtime.core import AgentCore
     from fleetmon.runtime.fleet import Fleet
 
+_REAPED = 1.0  # seconds at most for processes that were killed to be gone
+
 
 async def drain(fleet: Fleet, seconds: float) -> None:
     """Refuse new work and let what was accepted finish, for at most ``seconds``."""
@@ -61,7 +63,17 @@ async def stop(fleet: Fleet, seconds: float) -> int:
         incarnation = core.machine.incarnation
         if isinstance(incarnation, Incarnation):
             incarnation.give_up()
+    await _until_reaped(fleet)
     return cancelled
+
+
+async def _until_reaped(fleet: Fleet) -> None:
+    # Dead for certain, but listed by the system until the loop, which may end now, has looked.
+    deadline = fleet.now() + _REAPED
+    while any(zombie.executor.kind == "process" for zombie in fleet.zombies):
+        if fleet.now() >= deadline:
+            return
+        await asyncio.sleep(0.005)
 
 
 def _layers(live: dict[str, AgentCore]) -> Iterable[list[AgentCore]]:

@@ -14,6 +14,9 @@ from fleetmon import (
     DeadLetteredError,
     Deadlines,
     HangLimits,
+    Shutdown,
+    Supervisor,
+    SupervisorSettings,
     TaskFailedError,
     TaskHungError,
     WorkerDiedError,
@@ -142,6 +145,23 @@ async def test_16_a_body_in_a_worker_that_dies_gives_back_what_it_had_taken():
         assert [await task for task in tasks] == [1, 2, 1]
         assert agent.snapshot().numbers.redelivered == 1
         assert agent.generation == 2
+
+
+async def test_20_workers_that_had_to_be_killed_in_the_end_are_reaped_by_the_time_it_is_over(
+    tmp_path,
+):
+    markers = [tmp_path / name for name in "ABC"]
+    settings = SupervisorSettings(shutdown=Shutdown(drain=0.0, stop=0.05))
+    async with Supervisor(settings) as fleet:
+        for marker in markers:
+            agent = await fleet.add(marker.name, Fragile, spec=in_process())
+            await agent.submit("x", ("hang in C", str(marker)))
+            await until(lambda marker=marker: pids(marker))
+    # a process that nobody has waited for is still listed
+    assert [Path(f"/proc/{pid}").exists() for marker in markers for pid in pids(marker)] == [
+        False
+    ] * 3
+    assert fleet.report.left_behind == ()
 
 
 async def test_20_no_worker_outlives_the_supervisor(tmp_path):
