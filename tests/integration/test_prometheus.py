@@ -187,7 +187,7 @@ def prometheus(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     config.write_text(
         json.dumps(
             {
-                "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+                "global": {"scrape_interval": "2s", "scrape_timeout": "2s"},
                 "scrape_configs": [
                     {"job_name": "fleet", "static_configs": [{"targets": [demo.address]}]}
                 ],
@@ -206,7 +206,7 @@ def prometheus(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     try:
         server = Prometheus(program.wait_for(r'msg="Listening on" address=([\d.:]+)'))
         program.wait_for(r"(Server is ready)")
-        enough = f"count_over_time(up[5m]) >= {SCRAPES}"
+        enough = f"sum_over_time(up[5m]) >= {SCRAPES}"
         eventually(lambda: server.query(enough))
         yield server
     finally:

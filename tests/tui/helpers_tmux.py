@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-DEADLINE = 20.0
+DEADLINE = 40.0
 """Seconds for anything to appear; what takes longer has failed."""
 
 _OF_THE_OUTSIDE = {"TMUX", "NO_COLOR", "COLUMNS", "LINES"}

@@ -9,7 +9,7 @@ import signal
 import time
 
 import pytest
-from helpers_tmux import Terminal
+from helpers_tmux import DEADLINE, Terminal
 
 from fleetmon import AgentSpec, Backoff, Supervisor, SupervisorSettings
 from fleetmon.record.recorder import Recorder
@@ -158,10 +158,10 @@ def test_of_two_fleets_one_is_chosen_and_stayed_with(tmp_path):
     small = (*DEMO, "--agents", str(roster))
     with Terminal(80, 24) as terminal:
         first, second = terminal.background(*small), terminal.background(*small)
-        end = time.monotonic() + 20
+        end = time.monotonic() + DEADLINE
         while len(list(terminal.directory.glob("fleetmon/*.sock"))) < 2:
             assert time.monotonic() < end
-            time.sleep(0.05)
+            time.sleep(0.05)  # they are other processes' doing
         terminal.run("tui")
         pids = (f"process {first.pid}", f"process {second.pid}")
         terminal.until(lambda s: all(pid in s for pid in pids), "the choice between two fleets")
