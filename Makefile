@@ -19,8 +19,9 @@ MAKEFLAGS += --no-print-directory
 demo: $(VENV)/.for-demo
 	@exec $(BIN)/fleetmon demo $(ARGS)
 
+# A file stays with one worker: its tests share what they start. ARGS="-n 0" runs one after the other.
 test: $(VENV)/.for-test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # deploy/ against the real programs: Debian's, and current ones built with Go, once, into a cache.
 # Takes minutes; what the machine lacks is skipped with a reason.

@@ -16,6 +16,20 @@ if TYPE_CHECKING:
 settings.register_profile("fleetmon", deadline=None)
 settings.load_profile("fleetmon")
 
+# Begun first, since no worker shall be left alone with one of them in the end.
+LONGEST = (
+    "test_tmux.py", "test_demo.py", "test_examples.py", "test_prometheus.py", "test_crash.py",
+    "test_books.py", "test_recorder.py", "test_mutated.py", "test_process.py",
+    "test_two_services.py", "test_benchmarks_run.py", "test_operate_demo.py", "test_replay.py",
+    "test_outside.py", "test_hosts.py", "test_schemathesis.py", "test_state_machine.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest before the others."""
+    place = {name: at for at, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
 
 @pytest.fixture
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
