@@ -21,7 +21,8 @@ LONGEST = (
     "test_tmux.py", "test_demo.py", "test_examples.py", "test_prometheus.py", "test_crash.py",
     "test_books.py", "test_recorder.py", "test_mutated.py", "test_process.py",
     "test_two_services.py", "test_benchmarks_run.py", "test_operate_demo.py", "test_replay.py",
-    "test_outside.py", "test_hosts.py", "test_schemathesis.py", "test_state_machine.py",
+    "test_instrument.py", "test_outside.py", "test_hosts.py", "test_schemathesis.py",
+    "test_state_machine.py",
 )  # fmt: skip
 
 
