@@ -83,7 +83,7 @@ def run(options: Options, locate: Locate) -> int:
 
 def session_of(options: Options, locate: Locate) -> Session:
     """Return everything that the screen stands on, not started yet."""
-    glyphs = ASCII if options.ascii or not _unicode() else UNICODE
+    glyphs = ASCII if options.ascii or not shows_unicode() else UNICODE
     fallback = NIGHT.name if _colors() else MONO.name
     theme = options.theme or fallback
     now = time.monotonic()
@@ -137,12 +137,21 @@ class _Curtain:
         overture.draw(compose(session.ui, now, width, height), THEMES[session.ui.theme])
 
 
-def _unicode() -> bool:
+def shows_unicode() -> bool:
+    """Return whether the terminal shows more than ASCII, as far as its environment says.
+
+    Python writes UTF-8 also where the locale is C, and then says so in ``LC_CTYPE`` itself.
+    """
+    said = os.environ
+    coerced = said.get("LC_CTYPE", "") if sys.flags.utf8_mode else ""
+    own = "" if coerced in {"C.UTF-8", "C.utf8", "UTF-8"} else said.get("LC_CTYPE", "")
+    locale = said.get("LC_ALL") or own or said.get("LANG") or coerced
     encoding = (getattr(sys.stdout, "encoding", "") or "").lower().replace("-", "")
-    return encoding in {"utf8", "utf16", "utf32"} and os.environ.get("TERM") not in {
-        "linux",
-        "dumb",
-    }
+    return (
+        encoding in {"utf8", "utf16", "utf32"}
+        and locale not in {"C", "POSIX"}
+        and said.get("TERM") not in {"linux", "dumb"}
+    )
 
 
 def _colors() -> bool:
