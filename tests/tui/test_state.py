@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fleetmon import Supervisor
+from fleetmon.control.encoding import tick_of
 from fleetmon.control.protocol import TICKS
 from fleetmon.rows import COLUMNS
 from fleetmon_tui.state import store as places
@@ -166,6 +167,33 @@ def test_a_filter_is_a_regular_expression_over_what_is_known_of_an_agent(typed, 
         row("LINGUA", number=32, tier=7, conditions=[["stalled", 1.0, "why", False]], health=1),
     )
     assert listed(store, filter=Filter(typed)) == found
+
+
+def test_a_filter_finds_what_ticks_and_new_rows_have_told_since_it_looked_last():
+    store = Store()
+    store.begin(COLUMNS, TICKS, resumed=False)
+    store.apply([row("APEX", number=1, task="read"), row("CIPHER", number=2)], more=False)
+    listing = Listing()
+
+    def found(typed):
+        listing.filter = Filter(typed)
+        listing.touch()
+        listing.renew(store, 0.0, changed=True)
+        return [store.rows[place][0] for place in listing.admitted]
+
+    assert found("read") == ["APEX"]
+    store.tick([tick_of(row("APEX")), tick_of(row("CIPHER", task="write"))])
+    assert found("read") == []
+    assert found("write") == ["CIPHER"]
+    assert store.get("CIPHER")[places.TASK] == "write"  # somebody looked at it
+    assert found("write") == ["CIPHER"]
+    store.apply([row("CIPHER", number=2, lifecycle="quarantined")], more=False)
+    assert found("write") == []
+    assert found("quarantined") == ["CIPHER"]
+    store.apply([], ["APEX"], more=False)
+    store.apply([row("AXIOM", number=3)], more=False)  # at the place that became free
+    assert found("a") == ["CIPHER", "AXIOM"]
+    assert found("apex") == []
 
 
 @given(st.text(max_size=12))

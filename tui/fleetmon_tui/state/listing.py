@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleetmon_tui.state import words
@@ -15,7 +16,6 @@ from fleetmon_tui.state.store import (
     LIFECYCLE,
     MODE,
     NUMBER,
-    TASK,
     TIER,
 )
 
@@ -54,18 +54,48 @@ class Filter:
         """Return whether it leaves anything out."""
         return self._search is not None
 
+    def each(self, texts: Iterable[str]) -> list[bool]:
+        """Return of each text whether it passes."""
+        search, inverse = self._search, self._inverse
+        if search is None:
+            return [True for _ in texts]
+        return [bool(search(text)) != inverse for text in texts]
+
     def admits(self, text: str) -> bool:
         """Return whether text passes."""
         return self._search is None or bool(self._search(text)) != self._inverse
 
 
-def searched(row: Row) -> str:
+class _Texts:
+    """Texts of agents in which filters look, as far as they still hold: typing goes through all."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Row, str, str]] = {}
+
+    def of(self, places: Iterable[int], store: Store) -> list[str]:
+        """Return the texts of the agents at some places."""
+        known, rows, found = self._known, store.rows, []
+        for place, task in zip(places, store.tasks(places), strict=True):
+            row: Any = rows[place]
+            kept = known.get(place)
+            # of what is searched, a row that stays the same object can change in its task alone
+            if kept is None or kept[0] is not row or kept[1] != task:
+                kept = known[place] = (row, task, searched(row, task))
+            found.append(kept[2])
+        return found
+
+    def forget(self) -> None:
+        """Let go of all."""
+        self._known.clear()
+
+
+def searched(row: Row, task: str) -> str:
     """Return the text of an agent in which a filter looks."""
     conditions = words.conditions(row[CONDITIONS]) if row[CONDITIONS] else ""
     health = words.HEALTH[row[HEALTH]] if row[MODE] != "declared" else ""
     tier = "" if row[TIER] is None else f"tier{row[TIER]}"
     return (
-        f"{row[ID]} {row[LIFECYCLE].replace('_', ' ')} {health} {row[TASK]} {conditions} "
+        f"{row[ID]} {row[LIFECYCLE].replace('_', ' ')} {health} {task} {conditions} "
         f"{tier} {row[FIELD]} {row[MODE]}"
     )
 
@@ -105,6 +135,7 @@ class Listing:
         self._members = -1
         self._dirty = True
         self._built = -1e9
+        self._texts = _Texts()
 
     def touch(self) -> None:
         """Have the order renewed at the next look, whatever has changed."""
@@ -130,15 +161,15 @@ class Listing:
         self._dirty = False
         self._built = now
         moving = BY_NAME.get(self.sort)
-        looks = self.filter or (moving is not None and moving.moves)
-        rows = store.current() if looks else store.rows
+        rows = store.current() if moving is not None and moving.moves else store.rows
         if self._members != store.members:
             self._members = store.members
             self._base = sorted(store.places.values(), key=lambda p: _roster(rows[p]))
+            self._texts.forget()  # places may be others' now
         admitted = self._base
         if self.filter:
-            admits = self.filter.admits
-            admitted = [p for p in admitted if admits(searched(rows[p]))]  # type: ignore[arg-type]
+            texts = self._texts.of(admitted, store)
+            admitted = list(compress(admitted, self.filter.each(texts)))
         self.admitted = self._sorted(admitted, rows)
         self._lay_out(rows)
         return True

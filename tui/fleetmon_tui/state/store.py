@@ -184,6 +184,12 @@ class Store:
                 self.at(place)
         return self.rows
 
+    def tasks(self, places: Iterable[int]) -> list[str]:
+        """Return the tasks at places where somebody is, as of the latest ticks."""
+        rows: Any = self.rows
+        waiting = self._waiting
+        return [rows[p][TASK] if (told := waiting[p]) is None else told[4] for p in places]
+
     def replace(self, rows: Iterable[Row]) -> None:
         """Make these rows the whole fleet; rows that stay equal do not count as changed."""
         rows = list(rows)
