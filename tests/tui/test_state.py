@@ -358,7 +358,42 @@ def test_silence_makes_what_is_shown_stale_and_a_frame_makes_it_live_again():
     assert link.look(STALE_AFTER + 0.1)
     assert (link.state, link.usable) == ("stale", False)
     assert re.match(r"▲ stale since \d\d:\d\d:\d\d", link.sentence(3.0, UNICODE)[0])
-    link.heard(4.0, 1004.0)
+    link.heard(4.0, 1004.0, clock=104.0)
+    assert link.state == "live"
+
+
+def test_frames_that_lay_about_while_the_dashboard_was_suspended_are_as_old_as_they_are():
+    link = Link()
+    link.heard(0.0, 1000.0, clock=100.0, hello=True)
+    link.heard(1.0, 1001.0, clock=101.0)
+    # ninety seconds later it goes on, and reads what had come in the first three of them
+    link.heard(91.0, 1091.0)
+    assert link.look(91.0)
+    for clock in (102.0, 103.0, 104.0):
+        link.heard(91.0, 1091.0, clock=clock)
+        link.heard(91.0, 1091.0)
+        link.look(91.0)
+        assert link.state == "stale"
+    assert 86.0 <= link.silent(91.0) <= 87.0
+    # nothing more follows: it has been silent, and is; or what is new does
+    assert link.state == "stale"
+    link.heard(91.2, 1091.2, clock=191.2)
+    link.heard(91.2, 1091.2)
+    assert not link.look(91.3)
+    assert link.state == "live"
+
+
+@pytest.mark.parametrize("rate", [0.9, 1.0, 1.1])
+def test_clocks_that_drift_or_have_slept_do_not_make_a_live_fleet_stale_for_long(rate):
+    link = Link()
+    link.heard(0.0, 1000.0, clock=100.0, hello=True)
+    for second in range(1, 1000):
+        link.heard(float(second), 1000.0 + second, clock=100.0 + second * rate)
+        assert not link.look(second + 0.9)
+    # the fleet's machine slept for eight seconds, and its clock with it
+    for second in range(1000, 1020):
+        link.heard(float(second), 1000.0 + second, clock=92.0 + second * rate)
+        link.look(float(second))
     assert link.state == "live"
 
 

@@ -89,10 +89,12 @@ class Dashboard:
         elif kind == "end":
             self.link.lost(now, wall, f"the fleet has {frame.get('reason') or 'ended'}", ended=True)
             return
+        clock = None
         if "clock" in frame:
-            self._clock = (float(frame["clock"]), now)
+            clock = float(frame["clock"])
+            self._clock = (clock, now)
             self._wall = float(frame["at"])
-        self.link.heard(now, wall, hello=kind == "hello")
+        self.link.heard(now, wall, clock=clock, hello=kind == "hello")
 
     def _hello(self, frame: Mapping[str, Any], now: float, wall: float) -> None:
         before = self.hello.get("epoch")

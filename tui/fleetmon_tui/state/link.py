@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 STALE_AFTER = 2.5
 """Seconds without any frame, heartbeats included, after which what is shown counts as stale."""
 
+_FORGIVEN = 1.0  # seconds of a frame's lateness that are forgotten with each that says its time
 _GREETING = 5.0  # seconds for which "reconnected" stands
 
 
@@ -35,16 +36,47 @@ class Link:
         self._last = 0.0
         self._last_wall = 0.0
         self._back = -_GREETING
+        self._ahead = 0.0  # of ours, the fleet's clock in the frame that was under way the shortest
+        self._told = 0.0
+        self._late = 0.0
 
-    def heard(self, now: float, wall: float, *, hello: bool = False) -> None:
-        """Note a frame."""
+    def heard(
+        self, now: float, wall: float, *, clock: float | None = None, hello: bool = False
+    ) -> None:
+        """Note a frame.
+
+        One that lay about before it was read, as all do that came while this process was suspended,
+        is as old as it is: what it tells makes nothing live.
+
+        Args:
+            now: when it came.
+            wall: the same.
+            clock: the fleet's, when it sent the frame; ``None`` where that is not told.
+            hello: a connection came about with it.
+        """
         if hello:
             self.attached += 1
             if self.attached > 1:
                 self._back = now
+        if clock is not None:
+            self._date(clock, now, hello=hello)
+        elif self.state in {"live", "stale"} and now - self._last > STALE_AFTER:
+            return  # whether it is old will be seen from the next heartbeat
         self.state = "live"
         self.reason = ""
-        self._last, self._last_wall = now, wall
+        self._last, self._last_wall = now - self._late, wall - self._late
+
+    def _date(self, clock: float, now: float, *, hello: bool) -> None:
+        """Find out how old a frame is.
+
+        Clocks of two machines drift, and one of them may have slept: so what counts is how much
+        older it is than others, and that is forgotten again.
+        """
+        ahead = clock - now
+        known = self._ahead - min(now - self._told, _FORGIVEN)
+        self._ahead = ahead if hello else max(ahead, known)
+        self._told = now
+        self._late = self._ahead - ahead
 
     def lost(self, now: float, wall: float, reason: str, *, ended: bool = False) -> None:
         """Note that the connection is gone, or did not come about."""
