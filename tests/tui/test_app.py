@@ -73,6 +73,26 @@ async def test_only_lines_that_changed_are_painted():
         assert 1 <= painted <= 3
 
 
+async def test_a_screen_on_which_nothing_changes_is_drawn_seldom_and_silence_shows_at_once():
+    shown = Shown()
+    async with shown.app.run_test(size=(80, 24)) as pilot:
+        await shown.tell(pilot, hello(), rows(*elite()), beat(101.0))
+        before = shown.app.frames
+        for _ in range(12):
+            shown.app._second()
+        assert 3 <= shown.app.frames - before <= 6
+        shown.stage.dashboard.link.heard(time.monotonic() - 10.0, time.time() - 10.0)
+        shown.app._second()
+        assert "stale since" in shown.text
+        await shown.tell(pilot, rows(*elite()), beat(111.0))
+        await shown.tell(pilot, rows(row("AGENT03", number=3, task="t", task_since=110.0)))
+        for second in range(4):  # what counts up does so each second
+            before = shown.app.frames
+            shown.stage.tell(beat(112.0 + second))
+            shown.app._second()
+            assert shown.app.frames == before + 1
+
+
 async def test_a_resized_terminal_is_filled():
     shown = Shown()
     async with shown.app.run_test(size=(80, 24)) as pilot:

@@ -39,11 +39,18 @@ class Session:
         self._asked: _Asked | None = None
         self._letters: _Asked | None = None
 
-    def take(self, now: float) -> None:
-        """Take what has come, and bring what follows from it up to date."""
+    def take(self, now: float) -> bool:
+        """Take what has come, and bring what follows from it up to date.
+
+        Returns:
+            Whether anything has happened, or is shown for some seconds only.
+        """
         dashboard = self.dashboard
+        link = dashboard.link.state
+        happened = bool(dashboard.message(now)[0]) or dashboard.link.greeting(now)
         for frame, at, wall in self.source.take():
             kind = frame["type"]
+            happened = happened or kind != "heartbeat"
             if kind == "link":
                 if frame["state"] == "lost" or (frame["state"] == "connecting" and frame["reason"]):
                     dashboard.lost(frame["reason"], at, wall)
@@ -60,8 +67,9 @@ class Session:
                 if kind == "hello":
                     self.ui.offer(())
                 dashboard.apply(frame, at, wall)
-        dashboard.tick(now)
+        moved = dashboard.tick(now)
         self._details(now)
+        return happened or moved or dashboard.link.state != link
 
     def act(self, effects: list[Effect], now: float) -> list[Effect]:
         """Carry effects out; returns those that only the screen can."""

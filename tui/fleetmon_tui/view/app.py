@@ -27,6 +27,7 @@ _LEAST = 0.15  # seconds between two paints for frames that come
 _SHARE = 60  # a paint is followed by this many times its own cost without another one
 _MOST = 0.5  # seconds that a frame waits at most
 _SECOND = 1.0
+_STILL, _SELDOM = 2, 4  # seconds without any change after which only each fourth one is drawn
 
 
 class Deck(Screen[None], inherit_bindings=False):
@@ -76,6 +77,7 @@ class FleetApp(App[None], inherit_bindings=False):
         self._tick: asyncio.TimerHandle | None = None
         self._painted = 0.0
         self._cost = 0.0
+        self._still = 0  # seconds in which nothing happened, and nothing on the screen changed
         self._woken = False
 
     def get_default_screen(self) -> Deck:
@@ -128,7 +130,18 @@ class FleetApp(App[None], inherit_bindings=False):
         if self._main is not None:
             if self._tick is not None:
                 self._tick.cancel()
-            self._tick = self._main.call_later(_SECOND, self.paint)
+            self._tick = self._main.call_later(_SECOND, self._second)
+
+    def _second(self) -> None:
+        if not self.is_running:
+            return
+        # where nothing counts up, drawing the same each second is all that is left to do
+        if not self.session.take(time.monotonic()) and self._still >= _STILL:
+            self._still += 1
+            if self._still % _SELDOM:
+                self._next()
+                return
+        self.paint()
 
     def paint(self) -> None:
         """Take what has come and show how things stand."""
@@ -139,9 +152,10 @@ class FleetApp(App[None], inherit_bindings=False):
             return
         began, wall = time.thread_time(), time.monotonic()
         session = self.session
-        session.take(wall)
+        happened = session.take(wall)
         width, height = self.canvas.size
-        self.canvas.draw(compose(session.ui, wall, width, height), width)
+        painted = self.canvas.draw(compose(session.ui, wall, width, height), width)
+        self._still = 0 if happened or painted else self._still + 1
         self.frames += 1
         self.spent = time.thread_time() - began
         self._cost = self.spent
