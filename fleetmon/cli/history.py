@@ -118,10 +118,15 @@ def _lines(record: Recording, agent_id: str, since: float, tasks: int) -> Iterat
     for life, row in _rows(record, agent_id):
         if life.last >= since:
             yield from _life(record, agent_id, life, row, since)
+    from fleetmon.record.shapes import CLOCK_SET_BACK
+
     for gap in record.gaps(since):
+        between = f"between {words.moment(gap.since)} and {words.moment(gap.until)}"
+        if CLOCK_SET_BACK in gap.lost:
+            yield f"the clock was set back: times {between} occur twice"
+            continue
         lost = ", ".join(f"{n} {kind}" for kind, n in gap.lost.items())
-        between = f"{words.moment(gap.since)} and {words.moment(gap.until)}"
-        yield f"the record lacks {lost} between {between}"
+        yield f"the record lacks {lost} {between}"
     recent = record.tasks(agent_id, since=since, limit=tasks)
     if recent:
         yield "last tasks:"

@@ -14,7 +14,9 @@ from fleetmon.errors import RecordError
 from fleetmon.events import EventKind
 from fleetmon.record import previous
 from fleetmon.record.inflight import Look, unfinished
+from fleetmon.record.pack import WIDTH
 from fleetmon.record.scribe import Life, Open, Scribe
+from fleetmon.record.shapes import CLOCK_SET_BACK
 from fleetmon.record.store import Store, broken, full
 from fleetmon.rows import COLUMNS
 from fleetmon.snapshot import Warnings
@@ -35,13 +37,15 @@ _FIRST_RETRY, _LAST_RETRY = 1.0, 30.0  # seconds
 _IDLE = 1.0  # seconds between two commits that say nothing but "still alive"
 _TIDY = 10.0  # seconds between two looks at the file's bounds
 _QUIET = 60.0  # seconds between two failures that are told
+_BACK = 1.0  # seconds from which on it is told that the wall clock was set back
 
 
 class Desk:
     """The thread's own state.
 
     Attributes:
-        ends: taken from the hooks and not yet committed; ``accepted`` and ``events`` likewise.
+        ends: taken from the hooks and not yet committed, the values of one after those of another;
+            ``accepted`` and ``events`` likewise.
         problem: why nothing is written just now; empty while all is well.
         open: whether the file is open.
         commits: so far.
@@ -62,7 +66,7 @@ class Desk:
     ) -> None:
         """Prepare."""
         self.path = path
-        self.ends: list[tuple[Any, ...]] = []
+        self.ends: list[Any] = []
         self.accepted: list[tuple[int, Open, bytes]] = []
         self.events: list[Event] = []
         self.problem = ""
@@ -102,7 +106,7 @@ class Desk:
     @property
     def room_for_ends(self) -> int:
         """How many more ends may wait here."""
-        return self._limit - len(self.ends)
+        return self._limit - len(self.ends) // WIDTH
 
     @property
     def room_for_events(self) -> int:
@@ -226,7 +230,7 @@ class Desk:
             self._mend(store, error)
         except Exception as error:  # noqa: BLE001 - nothing here may end the thread
             scribe.rolled_back()
-            lost = {"tasks": len(self.ends), "events": len(self.events)}
+            lost = {"tasks": len(self.ends) // WIDTH, "events": len(self.events)}
             self._clear()
             self._failed(error)
         return lost
@@ -258,7 +262,11 @@ class Desk:
     ) -> None:
         view = self._view
         at, clock, seq = look.at, look.clock, view.seq
-        ended = {end[0] for end in self.ends}
+        # of tens of thousands that have ended, those that something is known of besides
+        ended = {*scribe.open, *(task.id for task in look.running)}
+        ended.update(number for number, _, _ in self.accepted)
+        ended.update(event.task_id for event in self.events)
+        ended.intersection_update(self.ends[::WIDTH])
         opened, payloads = unfinished(look, self.accepted, self.events, scribe.open, ended)
         closed = ended & scribe.open.keys()
         closed |= self._without_end(look, scribe, ended | opened.keys(), now, last=last)
@@ -275,6 +283,9 @@ class Desk:
             scribe.close_tasks(closed)
             if more:
                 scribe.gap(self._written_at, at, more)
+            if at < self._written_at - _BACK:  # times up to the later one occur twice
+                back = round(self._written_at - at)
+                scribe.gap(at, self._written_at, {CLOCK_SET_BACK: back})
             if picture:
                 facts = {**view.facts(), "summaries": list(warned.summaries)}
                 scribe.picture(picture, facts)

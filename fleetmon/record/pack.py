@@ -28,7 +28,7 @@ Row = list[Any]
 
 
 class End(NamedTuple):
-    """The end of one task; what the hot path appends, in this order.
+    """The end of one task; the hot path appends these values, in this order, to a flat list.
 
     Attributes:
         task_id: unique within a life of the supervisor.
@@ -53,18 +53,24 @@ class End(NamedTuple):
     error_type: str
 
 
+WIDTH = len(End._fields)
+"""Values of one end in a flat list."""
+
 _CODES = "qIIHIddBI"  # of the columns, in the order of End; 39 bytes
 _WORDS = frozenset((1, 2, 8))  # columns of words, each stored once
 _VARYING = frozenset((0, 5, 6))  # columns that need not be looked at
 
 
-def pack_ends(ends: Sequence[tuple[Any, ...]]) -> bytes:
-    """Return a batch of :class:`End` (or plain tuples in that order) as bytes; not for none.
+def pack_ends(ends: list[Any]) -> bytes:
+    """Return a batch of ends as bytes; not for none.
 
     A column in which all values are the same is stored as one, since most are.
+
+    Args:
+        ends: the values of one :class:`End` after those of another.
     """
-    columns = list(zip(*ends, strict=True))
-    count = len(ends)
+    columns = [ends[at::WIDTH] for at in range(WIDTH)]
+    count = len(columns[0])
     words: list[list[str]] = []
     same: dict[str, Any] = {}
     stored: list[bytes] = []

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fleetmon.errors import NotRunningError, RecordError, SpecError
 from fleetmon.events import EventKind
 from fleetmon.record.desk import Desk
+from fleetmon.record.pack import WIDTH
 from fleetmon.record.scribe import Open
 from fleetmon.snapshot import RecorderReading
 
@@ -112,11 +113,11 @@ class Recorder:
         _recorders.add(self)
 
     def _fresh(self) -> None:
-        self._ends: deque[tuple[Any, ...]] = deque()
+        self._ends: list[Any] = []  # flat: a tuple that stays is one more for the collector
         self._events: deque[Event] = deque()
         self._accepted: deque[tuple[int, Open, bytes]] = deque()
         self._payload_bytes = 0
-        self._mark = min(_HURRY, self._limit // 2)
+        self._mark = self._hurry
         self._requests: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._lock = threading.RLock()  # a finalizer may end a task meanwhile
         self._wake = threading.Event()
@@ -125,32 +126,36 @@ class Recorder:
         self._told: set[str] = set()
         self.drops: Counter[str] = Counter()
 
+    @property
+    def _hurry(self) -> int:
+        """Values that wait from which on the thread is woken."""
+        return WIDTH * min(_HURRY, self._limit // 2)
+
     # -- hooks, from any thread ------------------------------------------------------------------
 
     def ended(self, task: TaskView) -> None:
-        """Note the end of a task: one tuple, appended."""
+        """Note the end of a task: its values, appended."""
         ends = self._ends
         if len(ends) >= self._mark and not self._room():
             return
-        ends.append(
-            (
-                task.id,
-                task.agent_id,
-                task.slot.task_type,
-                task.attempt,
-                task.generation,
-                task.started_at,
-                task.ended_at,
-                task.outcome,
-                task.error_type,
-            )
+        outcome = task.outcome
+        ends += (  # in one step, whatever other threads append
+            task.id,
+            task.agent_id,
+            task.slot.task_type,
+            task.attempt,
+            task.generation,
+            task.started_at,
+            task.ended_at,
+            outcome,
+            task.error_type if outcome else "",
         )
 
     def _room(self) -> bool:
-        if len(self._ends) >= self._limit or self._closing:
+        if len(self._ends) >= WIDTH * self._limit or self._closing:
             self._drop("tasks")
             return False
-        self._mark = self._limit
+        self._mark = WIDTH * self._limit
         self._wake.set()
         return True
 
@@ -325,8 +330,11 @@ class Recorder:
         asked = len(self._requests)  # who asks later has noted what this turn may not see
         look = desk.look(last=last)
         if look is not None:
-            desk.ends += self._drained(self._ends, desk.room_for_ends)
-            self._mark = 0 if self._closing else min(_HURRY, self._limit // 2)
+            # what is appended meanwhile stands behind what is taken
+            taken = self._ends[: WIDTH * desk.room_for_ends]
+            del self._ends[: len(taken)]
+            desk.ends += taken
+            self._mark = 0 if self._closing else self._hurry
             for each in self._drained(self._accepted, self._limit):
                 with self._lock:
                     self._payload_bytes -= len(each[2])

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleetmon._version import __version__
-from fleetmon.record.pack import pack_ends
+from fleetmon.record.pack import WIDTH, pack_ends
 from fleetmon.record.previous import leave
 from fleetmon.record.sketch import Sketch
 from fleetmon.record.store import execute_all
@@ -139,13 +139,13 @@ class Scribe:
             ],
         )
 
-    def ends(self, ends: Sequence[tuple[Any, ...]], at: float, clock: float) -> None:
-        """Write ends of tasks, and take what has ended off the open ones."""
-        for begin in range(0, len(ends), _BATCH):
-            batch = ends[begin : begin + _BATCH]
+    def ends(self, ends: list[Any], at: float, clock: float) -> None:
+        """Write ends of tasks: the values of one after those of another."""
+        for begin in range(0, len(ends), _BATCH * WIDTH):
+            batch = ends[begin : begin + _BATCH * WIDTH]
             self._database.execute(
                 "INSERT INTO ends(life, at, clock, count, body) VALUES (?,?,?,?,?)",
-                (self.life, at, clock, len(batch), pack_ends(batch)),
+                (self.life, at, clock, len(batch) // WIDTH, pack_ends(batch)),
             )
 
     def close_tasks(self, task_ids: Iterable[int]) -> None:

@@ -9,6 +9,11 @@ if TYPE_CHECKING:
     from fleetmon.rows import AgentRow
 
 
+CLOCK_SET_BACK = "clock_set_back"
+"""Kind in :attr:`Gap.lost` of seconds that the wall clock was set back by: nothing lacks then, but
+what was before and what came after bear the same times."""
+
+
 class LifeSpan(NamedTuple):
     """One life of a supervisor.
 

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import struct
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleetmon.errors import RecordError
 from fleetmon.record.schema import APPLICATION, PAGE, TABLES, TIMED, VERSION
@@ -28,6 +28,14 @@ _LONGEST_LOG = 64 * 1024 * 1024  # bytes of it, when somebody reads without end
 _FULL, _EMPTIED = 0.85, 0.7  # shares of the bound at which pruning begins and ends
 _SLICES = 8  # pruning takes the oldest one of so many
 _PATIENCE = 1.0  # seconds; who only looks whether somebody writes holds the lock for an instant
+
+
+class _Cut(NamedTuple):
+    """A moment in the order of writing, which no turning of the wall clock changes."""
+
+    life: int
+    clock: float
+    at: float
 
 
 class Store:
@@ -206,23 +214,29 @@ class Store:
             cut = self._oldest_slice()
             if cut is None:
                 break
-            found = self._forget(cut) or found
+            found = self._forget(cut.at, cut) or found
             if self.used() < _EMPTIED:
                 break
         return found
 
-    def _oldest_slice(self) -> float | None:
-        found = []
+    def _oldest_slice(self) -> _Cut | None:
+        found: list[_Cut] = []
+        many: list[_Cut] = []  # of two pictures, the newest alone would be the rest
         for table in TIMED:
-            row = self.database.execute(
-                f"SELECT at FROM {table} WHERE id > (SELECT min(id) + (max(id) - min(id)) / "  # noqa: S608 - our own names
-                f"{_SLICES} FROM {table}) ORDER BY id LIMIT 1"
+            first, last = self.database.execute(
+                f"SELECT min(id), max(id) FROM {table}"  # noqa: S608 - our own names
             ).fetchone()
-            if row is not None:
-                found.append(row[0])
-        return max(found, default=None)
+            if first is None or first == last:
+                continue
+            row = self.database.execute(
+                f"SELECT life, clock, at FROM {table} WHERE id > ? ORDER BY id LIMIT 1",  # noqa: S608 - our own names
+                (first + (last - first) // _SLICES,),
+            ).fetchone()
+            (many if last - first >= _SLICES else found).append(_Cut(*row))
+        return max(many or found, default=None)
 
-    def _forget(self, before: float) -> bool:
+    def _forget(self, before: float, cut: _Cut | None = None) -> bool:
+        """Forget what is older than a wall-clock time, or what was written before a cut."""
         with self.transaction() as database:
             changes = database.total_changes
             (since,) = database.execute(
@@ -230,7 +244,15 @@ class Store:
                 " (SELECT min(began_at) FROM lives))"
             ).fetchone()
             for table in TIMED:
-                database.execute(f"DELETE FROM {table} WHERE at < ?", (before,))  # noqa: S608 - our own names
+                if cut is None:
+                    database.execute(f"DELETE FROM {table} WHERE at < ?", (before,))  # noqa: S608 - our own names
+                    continue
+                # rows stand in the order in which they were written: this looks at the oldest only
+                database.execute(
+                    f"DELETE FROM {table} WHERE id < coalesce((SELECT id FROM {table} WHERE"  # noqa: S608 - our own names
+                    " (life, clock) >= (?, ?) ORDER BY id LIMIT 1), 9e18)",
+                    (cut.life, cut.clock),
+                )
             if database.total_changes > changes:  # who reads is told that there was more
                 database.execute("DELETE FROM gaps WHERE life=0")
                 database.execute(

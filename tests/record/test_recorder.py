@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from helpers_clock import Turned
 from helpers_rows import row_of
 
 from fleetmon import (
@@ -233,12 +234,16 @@ async def test_an_idle_fleet_says_that_it_is_alive_and_nothing_else(tmp_path):
             assert frames[0][0] < 8
 
 
-async def test_a_record_is_bounded_and_forgets_the_oldest_first(tmp_path):
+@pytest.mark.parametrize("set_back", [0.0, 3600.0])
+async def test_a_record_is_bounded_and_forgets_the_oldest_first(tmp_path, set_back):
     path = tmp_path / "fleet.db"
     record = recorder(path, max_bytes=1024 * 1024)
-    async with Supervisor(calm(event_ring=100), recorder=record) as fleet:
+    clock = Turned()
+    async with Supervisor(calm(event_ring=100), recorder=record, clock=clock) as fleet:
         agent = await fleet.add("A", worker, spec=AgentSpec(backoff=QUICK))
-        for _ in range(40):
+        for turn in range(40):
+            if turn == 10:
+                clock.by = -set_back
             for _ in range(120):
                 await agent.pause(reason="x" * 200)
                 await agent.resume(reason="x" * 200)

@@ -15,6 +15,7 @@ import threading
 import time
 
 import pytest
+from helpers_clock import Turned
 
 from fleetmon import (
     EventKind,
@@ -25,6 +26,7 @@ from fleetmon import (
     Supervisor,
     SupervisorSettings,
 )
+from fleetmon.record.pack import WIDTH
 from fleetmon.record.store import lock_of
 from fleetmon.testing import capture
 
@@ -244,6 +246,32 @@ async def test_a_second_recorder_says_in_one_plain_sentence_who_writes_and_takes
         assert read.tasks(limit=1)[0].life == 2
 
 
+async def test_a_clock_that_is_set_back_loses_nothing_and_is_told_of_once(tmp_path):
+    path = tmp_path / "fleet.db"
+    clock = Turned()
+    record = recorder(path)
+    supervisor = Supervisor(CALM, recorder=record, clock=clock)
+    events = capture(supervisor)
+    async with supervisor as fleet:
+        agent = await works(fleet, 100)
+        assert await asyncio.to_thread(record.flush)
+        clock.by = -3600.0
+        for number in range(50):
+            await agent.run("t", number)
+        assert await asyncio.to_thread(record.flush)
+        for _ in range(3):
+            await agent.run("t", "later")
+            assert await asyncio.to_thread(record.flush)
+        assert record.problem == ""
+        with Recording(path) as read:
+            assert len({task.task_id for task in read.all_tasks()}) == 153
+            (gap,) = read.gaps()
+            assert gap.lost == {"clock_set_back": pytest.approx(3600, abs=5)}
+            assert gap.until - gap.since == pytest.approx(3600, abs=5)
+            await until(lambda: read.at(time.time() - 3600).row("A").assigned == 153)
+    assert failed(events) == []
+
+
 async def test_a_required_record_that_cannot_be_written_keeps_the_fleet_from_starting(tmp_path):
     supervisor = Supervisor(CALM, recorder=recorder(tmp_path / "no" / "fleet.db", required=True))
     with pytest.raises(RecordError, match="No such file"):
@@ -389,7 +417,7 @@ async def test_a_disk_that_hangs_holds_up_neither_tasks_nor_the_end(tmp_path, mo
             await agent.run("t", number)
         assert agent.snapshot().succeeded == 310
         assert record.reading().drops["tasks"] > 100
-        assert len(record._ends) <= 64
+        assert len(record._ends) <= 64 * WIDTH
     over.set()
     record._thread.join(10)
 

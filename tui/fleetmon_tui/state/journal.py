@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fleetmon.record.shapes import CLOCK_SET_BACK
 from fleetmon_tui.state.text import clean, duration
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ def _where(data: Mapping[str, Any]) -> str:
 def _lacks(lost: Mapping[str, Any]) -> str:
     if not lost:
         return "what was before this was forgotten: the record keeps within its size and age"
+    if back := lost.get(CLOCK_SET_BACK):
+        return f"the clock was set back by {duration(back)}: times before this occur twice"
     return "the record lacks " + ", ".join(f"{n} {kind}" for kind, n in lost.items()) + " here"
 
 
