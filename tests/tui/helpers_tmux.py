@@ -71,6 +71,11 @@ class Terminal:
         self._call("new-session", "-d", *self._size, command.strip())
         self._call("set-option", "-g", "status", "off", check=False)
 
+    def program(self):
+        """Return the process id of what runs in the terminal."""
+        shell = self._call("list-panes", "-F", "#{pane_pid}").strip()
+        return int(Path(f"/proc/{shell}/task/{shell}/children").read_text().split()[0])
+
     def press(self, *keys):
         """Press keys, by tmux's names."""
         self._call("send-keys", *keys)
@@ -82,6 +87,14 @@ class Terminal:
     def screen(self, *, styles=False):
         """Return what stands on the screen."""
         return self._call("capture-pane", "-p", *(["-e"] if styles else []))
+
+    def wait(self, condition, what):
+        """Wait until something holds that is not on the screen."""
+        end = time.monotonic() + DEADLINE
+        while not condition():
+            if time.monotonic() > end:
+                pytest.fail(f"{what} did not come about within {DEADLINE} s:\n{self.screen()}")
+            time.sleep(0.05)
 
     def until(self, condition, what=""):
         """Wait until a text is on the screen, or a condition of it holds; returns the screen."""

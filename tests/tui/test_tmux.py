@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from helpers_tmux import DEADLINE, Terminal
@@ -149,6 +150,40 @@ def test_without_colour_and_unicode_everything_is_still_said():
         terminal.press("Q")
         terminal.until("quarantine refused")
         terminal.press("C-c")
+        terminal.until("left with 0")
+
+
+def stopped(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def test_a_dashboard_that_was_suspended_is_whole_again_and_does_not_take_old_frames_for_new(
+    tmp_path,
+):
+    roster = tmp_path / "trio.toml"
+    roster.write_text("".join(f'[[agents]]\nid = "{name}"\n' for name in ("ANT", "BEE", "CAT")))
+    with Terminal(80, 24) as terminal:
+        demo = terminal.background(*DEMO, "--agents", str(roster))
+        terminal.run("tui")
+        whole = terminal.until(lambda s: "● live" in s and "ANT" in s, "live rows")
+        dashboard = terminal.program()
+        for stop in (lambda: terminal.press("C-z"), lambda: os.kill(dashboard, signal.SIGSTOP)):
+            stop()
+            terminal.wait(lambda: stopped(dashboard), "it is suspended")
+            os.kill(dashboard, signal.SIGCONT)
+            terminal.until(lambda s: "● live" in s and "CAT" in s, "live rows again")
+            terminal.until(lambda s: s.splitlines()[2] == whole.splitlines()[2], "the headings")
+            terminal.until(lambda s: s.splitlines()[-1] == whole.splitlines()[-1], "the keys")
+        terminal.press("C-z")
+        terminal.wait(lambda: stopped(dashboard), "it is suspended")
+        os.kill(demo.pid, signal.SIGSTOP)  # and sends nothing more, but what is on its way
+        time.sleep(3.0)  # silence takes its time
+        os.kill(dashboard, signal.SIGCONT)
+        back = terminal.until(lambda s: "stale" in s or "live" in s, "how things stand")
+        assert "▲ stale since" in back
+        os.kill(demo.pid, signal.SIGCONT)
+        terminal.until("● live")
+        terminal.press("q")
         terminal.until("left with 0")
 
 

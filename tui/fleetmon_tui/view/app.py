@@ -170,6 +170,10 @@ class FleetApp(App[None], inherit_bindings=False):
         if timeline.playing and timeline.at(now) < timeline.last:
             self._due = self._main.call_later(0.25, self._late)
 
+    def on_resize(self) -> None:
+        """Paint everything: a program that was suspended finds an empty screen of the same size."""
+        self.call_after_refresh(self.canvas.refresh)
+
     # -- keys and clicks -------------------------------------------------------------------------
 
     def press(self, key: str, character: str | None) -> None:
