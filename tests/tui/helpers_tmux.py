@@ -80,6 +80,12 @@ class Terminal:
         """Press keys, by tmux's names."""
         self._call("send-keys", *keys)
 
+    def enter(self, opener, text):
+        """Open a line to type in with a key, and enter a text there, whatever it held."""
+        self.press(opener, "C-u")
+        self.press("-l", text)
+        self.press("Enter")
+
     def resize(self, width, height):
         """Make the terminal another size."""
         self._call("resize-window", "-x", str(width), "-y", str(height))

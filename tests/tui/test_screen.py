@@ -234,6 +234,20 @@ def test_sorting_goes_along_the_columns_and_the_heading_says_which_way():
     assert "USE↑" in stage.text
 
 
+def test_what_the_fleet_gets_done_in_a_second_is_told_while_it_is_live():
+    stage = Stage(row("APEX", assigned=100), row("CIPHER"))
+    assert "tasks/s" not in stage.text
+    for second in range(1, 4):
+        done = row("APEX", assigned=100 + 2 * second), row("CIPHER", assigned=second)
+        stage.tell(rows(*done), beat(100.0 + second), after=1.0)
+    assert "in the order of the roster  3.0 tasks/s" in stage.screen()[-2]
+    stage.keys("r")
+    stage.keys("n")
+    assert "restart: cancelled, nothing was done" in stage.screen()[-2]
+    stage.wait(10.0)
+    assert "tasks/s" not in stage.text
+
+
 def test_columns_out_of_sight_can_be_moved_into_it():
     stage = Stage(row("A", p95=2.5))
     assert "P95" not in stage.screen()[2]

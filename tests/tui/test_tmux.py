@@ -27,28 +27,26 @@ def lines_with(screen, text):
     return [line for line in screen.splitlines() if text in line]
 
 
-def test_an_operator_finds_restarts_and_keeps_his_place_through_the_death_of_the_fleet():
-    with Terminal(80, 24) as terminal:
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_an_operator_finds_restarts_and_keeps_his_place_through_the_death_of_the_fleet(size):
+    with Terminal(*size) as terminal:
         demo = terminal.background(*DEMO)
         terminal.run("tui")
         first = terminal.until(lambda s: "● live" in s and "APEX" in s, "live rows")
         assert "40" in first.splitlines()[0]
 
         # sort: every agent has done something, the busiest first
-        terminal.press(":")
-        terminal.press("-l", "sort by tasks")
-        terminal.press("Enter")
+        terminal.enter(":", "sort by tasks")
         terminal.until("TASKS↓")
 
-        # filter, and mark the three first that it leaves
-        terminal.press("/")
-        terminal.press("-l", "tier1")
-        terminal.press("Enter")
+        # filter by what shall not be there, then by what shall, and mark the three first
+        terminal.enter("/", "!tier1")
+        terminal.until(lambda s: re.search(r"/!tier1 35(/| of )40", s), "35 agents")
+        terminal.enter("/", "tier1")
         terminal.until(shows_tier)
         terminal.press("<")
-        terminal.press(":")
-        terminal.press("-l", "sort by roster")
-        terminal.press("Enter", "g")
+        terminal.enter(":", "sort by roster")
+        terminal.press("g")
         terminal.until(lambda s: "APEX" in s.splitlines()[3], "APEX on the first line")
 
         # drill down and come back

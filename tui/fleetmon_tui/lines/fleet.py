@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fleetmon_tui.state.text import Line
 
 
+_MANY = 10  # tasks a second from which on parts of one do not matter
 _KEPT = 500  # lines of agents; more than any screen has
 
 
@@ -138,10 +139,14 @@ def facts(dashboard: Dashboard, *, short: bool) -> Line:
 
 
 def order(dashboard: Dashboard) -> Line:
-    """Return how the list is sorted."""
+    """Return how the list is sorted, and what the fleet gets done while it is live."""
     listing = dashboard.listing
     told = f"by {listing.sort}" if listing.sort else "in the order of the roster"
-    return [(told + (", reversed" if listing.reverse else ""), "quiet")]
+    line: Line = [(told + (", reversed" if listing.reverse else ""), "quiet")]
+    rate = dashboard.history.rate() if dashboard.link.usable else None
+    if rate is not None:
+        line += [("  ", ""), (f"{rate:.{0 if rate >= _MANY else 1}f} tasks/s", "")]
+    return line
 
 
 def position(dashboard: Dashboard, top: int, height: int) -> str:

@@ -32,13 +32,14 @@ def header(dashboard: Dashboard, now: float, width: int) -> Line:
     warnings = len(dashboard.alarms.all)
     told = f"{glyphs.warning} {warnings} warning{'s' if warnings != 1 else ''}"
     right: Line = [
+        ("  ", ""),
         (told if warnings else "no warnings", dashboard.alarms.worst),
         (" ", ""),
     ]
     for wide in (True, False):
         left: Line = [(" ", ""), (name if wide else cut(name, 16, glyphs.cut), "title"), ("  ", "")]
         left += [(link, role), ("  ", ""), *_counts(dashboard, wide=wide)]
-        if width_of(left) + width_of(right) + 2 <= width:
+        if width_of(left) + width_of(right) <= width:
             break
     room = width - width_of(right)
     return [*fit_line(left, room, glyphs.cut), *right]

@@ -131,7 +131,7 @@ class Dashboard:
         self._wall = float(picture["at"])
         self.link.heard(now, self._wall)
         if self._wall - self._sampled >= _EACH:
-            self.history.sample(self.store)
+            self.history.sample(self.store, self._wall)
             self._sampled = self._wall
 
     def lost(self, reason: str, now: float, wall: float) -> None:
@@ -165,7 +165,7 @@ class Dashboard:
 
     def sample(self, now: float) -> None:
         """Take a sample for the sparklines."""
-        self.history.sample(self.store, same=not self._stirred)
+        self.history.sample(self.store, now, same=not self._stirred)
         self._stirred = False
         self._sampled = now
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 LENGTH = 60
 """Samples kept."""
 
+_LATELY = 5  # samples over which the fleet's rate is told
+
 TOP = 100
 """Sample of a fully used agent."""
 
@@ -28,9 +30,17 @@ class History:
         self._use: deque[array[float]] = deque(maxlen=length)
         # one more: what ended within a second is the difference of two
         self._ended: deque[array[float]] = deque(maxlen=length + 1)
+        self._totals: deque[tuple[float, float]] = deque(maxlen=_LATELY + 1)
+        self._members = -1
 
-    def sample(self, store: Store, *, same: bool = False) -> None:
-        """Take one sample; ``same``: no row has changed since the last one."""
+    def sample(self, store: Store, at: float, *, same: bool = False) -> None:
+        """Take one sample.
+
+        Args:
+            store: the rows.
+            at: when they were so, seconds.
+            same: no row has changed since the last one.
+        """
         if same and self._use:
             self._use.append(self._use[-1])
             self._ended.append(self._ended[-1])
@@ -42,11 +52,24 @@ class History:
             store.taken.clear()
             self._use.append(array("f", store.use))
             self._ended.append(array("d", store.ended))
+        if self._members != store.members:  # who came brings along what he did before
+            self._members = store.members
+            self._totals.clear()
+        nobody = len(store.ended) - len(store)  # each counts as minus one
+        self._totals.append((at, sum(store.ended) + nobody))
+
+    def rate(self) -> float | None:
+        """Return how many tasks of the fleet lately ended in a second; ``None``: not known."""
+        if len(self._totals) < 2:  # noqa: PLR2004 - a difference takes two
+            return None
+        (since, before), (until, now) = self._totals[0], self._totals[-1]
+        return max(0.0, now - before) / (until - since) if until > since else None
 
     def clear(self) -> None:
         """Forget everything, as after a jump in time."""
         self._use.clear()
         self._ended.clear()
+        self._totals.clear()
 
     def use(self, place: int, last: int = LENGTH) -> list[int]:
         """Return the last samples of an agent's utilization, 0 to :data:`TOP`, oldest first."""
