@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import time
 
 import pytest
+from helpers_clock import Turned
 from helpers_tui import Stage
 
+from fleetmon import Recorder, Supervisor, SupervisorSettings
 from fleetmon.demo.console import Console
 from fleetmon.demo.host import DemoOptions, perform
 from fleetmon.record.reader import Recording
@@ -74,4 +77,23 @@ async def test_next_warning_leads_to_a_mass_failure_and_the_views_explain_it(cha
         await pilot.press("}", "3")
         # it is over by now, and nothing says that it goes on
         assert "restarts wait for a probe" not in " ".join(watched.text.split())
+        await pilot.press("q")
+
+
+async def test_where_the_clock_was_set_back_the_events_say_so_at_that_place(tmp_path):
+    clock = Turned()
+    recorder = Recorder(tmp_path / "fleet.db", interval=0.02, pictures=0.05)
+    async with Supervisor(SupervisorSettings(), recorder=recorder, clock=clock) as fleet:
+        agent = fleet.attach("APEX")
+        await agent.pause(reason="early")
+        assert await asyncio.to_thread(recorder.flush)
+        clock.by = -3600.0
+        await agent.resume(reason="late")
+        assert await asyncio.to_thread(recorder.flush)
+    watched = Watched(tmp_path / "fleet.db")
+    async with watched.app.run_test(size=(120, 24)) as pilot:
+        await pilot.press("P", "}", "2")
+        lines = watched.text.splitlines()
+        (at,) = [n for n, line in enumerate(lines) if "the clock was set back by 1h00 here" in line]
+        assert any("(late)" in line for line in lines[at - 2 : at + 3])
         await pilot.press("q")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from fleetmon.errors import FleetmonError
 from fleetmon.record.reader import Recording
+from fleetmon.record.shapes import CLOCK_SET_BACK
 from fleetmon_tui.state.timeline import Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from fleetmon.record.reader import Picture
@@ -94,10 +95,7 @@ class Replay:
         if lost is not None and since <= lost[1] <= until:
             lacks.append({"since": lost[0], "until": lost[1], "lost": {}})
         if lacks:
-            told += [
-                {"seq": 0, "at": gap["until"], "kind": "record_lacks", "data": gap["lost"]}
-                for gap in lacks
-            ]
+            told += [_told(gap) for gap in lacks]
             told.sort(key=lambda event: event["at"])
         return told
 
@@ -166,3 +164,10 @@ class Replay:
     def close(self) -> None:
         """Close the file."""
         self._recording.close()
+
+
+def _told(gap: Mapping[str, Any]) -> dict[str, Any]:
+    back = gap["lost"].get(CLOCK_SET_BACK)
+    if back is None:
+        return {"seq": 0, "at": gap["until"], "kind": "record_lacks", "data": gap["lost"]}
+    return {"seq": 0, "at": gap["since"], "kind": CLOCK_SET_BACK, "data": {"seconds": back}}

@@ -52,7 +52,8 @@ def _counts(dashboard: Dashboard, *, wide: bool) -> Line:
         return [(f"loading, {total} agents so far", "warn")]
     if not total:
         return [("no agents", "quiet")]
-    line: Line = [(f"{total} agents" if wide else str(total), "")]
+    many = f"{total} agent{'s' if total != 1 else ''}"
+    line: Line = [(many if wide else str(total), "")]
     marks = (glyphs.healthy, glyphs.degraded, glyphs.failed)
     for at, count in enumerate(dashboard.counts):
         if count or wide:

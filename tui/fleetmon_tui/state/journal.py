@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fleetmon.record.shapes import CLOCK_SET_BACK
-from fleetmon_tui.state.text import clean, duration
+from fleetmon_tui.state.text import age, clean, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -142,8 +141,6 @@ def _where(data: Mapping[str, Any]) -> str:
 def _lacks(lost: Mapping[str, Any]) -> str:
     if not lost:
         return "what was before this was forgotten: the record keeps within its size and age"
-    if back := lost.get(CLOCK_SET_BACK):
-        return f"the clock was set back by {duration(back)}: times before this occur twice"
     return "the record lacks " + ", ".join(f"{n} {kind}" for kind, n in lost.items()) + " here"
 
 
@@ -203,6 +200,10 @@ _SAID: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "shared_cause_ramping": lambda _: "the shared cause is gone, the rest follows",
     "shared_cause_closed": lambda _: "the shared cause is over",
     "record_lacks": _lacks,
+    "clock_set_back": lambda d: (
+        f"the clock was set back by {age(float(d['seconds']))} here: what follows bears times that "
+        "had been"
+    ),
     "fleet_started": lambda _: "the fleet started",
     "fleet_draining": lambda _: "the fleet drains",
     "fleet_stopped": lambda _: "the fleet stopped",
@@ -212,7 +213,8 @@ _SAID: dict[str, Callable[[Mapping[str, Any]], str]] = {
 _BAD = frozenset({"lapsed", "start_failed", "quarantined", "loop_blocked", "shared_cause_opened",
                   "verify_failed", "dead_lettered", "zombie", "thread_leaked"})  # fmt: skip
 _WARN = frozenset({"backing_off", "condition_raised", "task_failed", "task_hung", "stalled",
-                   "probe_failed", "record_lacks", "late_result", "fleet_draining"})  # fmt: skip
+                   "probe_failed", "record_lacks", "clock_set_back", "late_result",
+                   "fleet_draining"})  # fmt: skip
 _GOOD = frozenset({"verified", "condition_cleared", "loop_freed", "shared_cause_closed",
                    "zombie_reaped", "fleet_started"})  # fmt: skip
 
