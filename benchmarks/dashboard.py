@@ -65,8 +65,10 @@ class _Fed:
     def choose(self, fleet: str) -> None:
         """Do nothing."""
 
-    def seek(self, word: str, what: object, now: float) -> None:
+    def seek(self, word: str, what: object, now: float) -> bool:
         """Do nothing."""
+        del word, what, now
+        return True
 
     def close(self) -> None:
         """Do nothing."""

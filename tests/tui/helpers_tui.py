@@ -103,6 +103,7 @@ class Still:
 
     def seek(self, word, what, now):
         self.sought.append((word, what))
+        return True
 
     def close(self):
         pass

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 _BEFORE = 600.0  # seconds of events before a jump's target that are told
 _EVENTS = 1000
 _TASKS = 20
-_LEAD = 1.0  # seconds before a warning to which "next warning" goes
+_LEAD = 1.0  # seconds before a warning to which "next warning" goes while it plays
+_APART = 0.01  # seconds by which another warning is another place to go to
 _STILL = 2.0  # seconds between two looks at a recording that may still be written
 _BACK = ("lapsed", "starting", "verified", "backing_off", "quarantined", "command", "stopped",
          "shared_cause_opened", "condition_raised", "start_failed", "recovering")  # fmt: skip
@@ -148,18 +149,20 @@ class Replay:
     def choose(self, fleet: str) -> None:
         """Do nothing: a recording is of one fleet."""
 
-    def seek(self, word: str, what: object, now: float) -> None:
-        """Go to the next warning, or the one before."""
+    def seek(self, word: str, what: object, now: float) -> bool:
+        """Go to the next warning, or the one before; returns whether there is one."""
         if word != "warning":
-            return
+            return True
         at = self.timeline.at(now)
+        lead = _LEAD if self.timeline.playing else 0.0  # standing still, nothing would come
         if what == 1:
-            found = self._recording.next_warning(at + _LEAD + 0.01)
+            found = self._recording.next_warning(at + lead + _APART)
         else:
-            earlier = [w for w in self._recording.warnings(0.0, at) if w.since < at - _LEAD]
+            earlier = [w for w in self._recording.warnings(0.0, at) if w.since < at - lead - _APART]
             found = max(earlier, key=lambda w: w.since, default=None)
         if found is not None:
-            self.timeline.seek(found.since + (-_LEAD if what == 1 else 0.0), now)
+            self.timeline.seek(found.since - (lead if what == 1 else 0.0), now)
+        return found is not None
 
     def close(self) -> None:
         """Close the file."""

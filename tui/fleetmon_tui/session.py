@@ -81,7 +81,9 @@ class Session:
             elif word == "quit":
                 self.leaving = True
             elif word in {"warning", "sought"}:
-                self.source.seek(word, what, now)
+                if not self.source.seek(word, what, now):
+                    side = "after" if what == 1 else "before"
+                    self.dashboard.say(f"no warning {side} this in the recording", now, "quiet")
             elif word == "choose":
                 self.source.choose(str(what))
             elif word != "agent":

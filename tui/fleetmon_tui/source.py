@@ -74,8 +74,8 @@ class Source(Protocol):
     def choose(self, fleet: str) -> None:
         """Follow one of the fleets that a frame of type ``fleets`` told of, by its process id."""
 
-    def seek(self, word: str, what: object, now: float) -> None:
-        """Follow the time line of a recording, or go to its next warning."""
+    def seek(self, word: str, what: object, now: float) -> bool:
+        """Follow the time line of a recording, or go to its next warning; False: there is none."""
 
     def close(self) -> None:
         """Let go of everything."""
@@ -161,8 +161,10 @@ class Live:
         self._others = frozenset(pid for _, pid, _ in self._offered if str(pid) != fleet)
         self._chosen = fleet
 
-    def seek(self, word: str, what: object, now: float) -> None:
+    def seek(self, word: str, what: object, now: float) -> bool:
         """Do nothing: what lives has no time line."""
+        del word, what, now
+        return True
 
     def close(self) -> None:
         """End the thread."""
