@@ -86,6 +86,7 @@ class Desk:
         self._restarts: dict[str, tuple[int, tuple[float, ...]]] = {}
         self._taken: set[str] = set()
         self._away: dict[int, float] = {}
+        self._doubted = False  # the file was found broken while it was written
         self._told = False
         self._tell_at = 0.0
         self._retry_at = 0.0
@@ -125,12 +126,18 @@ class Desk:
         view = self._view
         store: Store | None = None
         try:
-            store = Store(self.path, max_bytes=self._max_bytes, max_age=self._max_age)
+            store = Store(
+                self.path,
+                max_bytes=self._max_bytes,
+                max_age=self._max_age,
+                doubted=self._doubted,
+            )
             with store.transaction() as database:
                 scribe = Scribe(
                     database,
                     Life(view.name, view.epoch, os.getpid(), COLUMNS, view.wall(), view.now()),
                 )
+                scribe.take_up(view.epoch)
                 left = previous.adopt(database, scribe.life)
         except (RecordError, sqlite3.Error, OSError) as error:
             if store is not None:
@@ -138,6 +145,7 @@ class Desk:
             self._failed(error)
             return
         scribe.committed()
+        self._doubted = False
         self._store, self._scribe = store, scribe
         self._picture_at = self._whole_at = 0.0
         self.size = store.size
@@ -244,6 +252,7 @@ class Desk:
             except sqlite3.Error:
                 self.errors += 1
         elif broken(error) or store.gone:
+            self._doubted = broken(error)
             self._again()  # opening it again puts a broken file aside
             self._retry_at = 0.0
 

@@ -99,6 +99,26 @@ class Scribe:
         self._restarts: dict[str, tuple[int, tuple[float, ...]]] = {}
         self._next_restarts: dict[str, tuple[int, tuple[float, ...]]] | None = None
 
+    def take_up(self, epoch: str) -> None:
+        """Go on with what this epoch had open when its file was closed; inside the transaction."""
+        same = "(SELECT life FROM lives WHERE epoch=? AND life<>?)"
+        self._database.execute(
+            f"UPDATE OR REPLACE open SET life=? WHERE life IN {same}",  # noqa: S608 - a constant
+            (self.life, epoch, self.life),
+        )
+        self._database.execute(
+            "UPDATE lives SET ended='left' WHERE epoch=? AND life<>? AND ended=''",
+            (epoch, self.life),
+        )
+        self.open = {
+            task_id: Open._make((*facts, bool(waiting)))
+            for task_id, *facts, waiting in self._database.execute(
+                "SELECT task_id, agent_id, task_type, attempt, generation, since, waiting FROM open"
+                " WHERE life=?",
+                (self.life,),
+            )
+        }
+
     # -- once the transaction has been committed, or has not ------------------------------------
 
     def committed(self) -> None:

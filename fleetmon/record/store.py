@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import sqlite3
 import struct
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _MAGIC = b"SQLite format 3\0"
 _ID_AT = 68  # where the header holds the application's id, 4 bytes, big-endian
+_WAL = "-wal"  # what SQLite calls the log beside the file
 _CHECKED = 16 * 1024 * 1024  # bytes up to which the whole file is looked through when opened
 _LOG = 4 * 1024 * 1024  # bytes to which the write-ahead log is cut back
 _LONGEST_LOG = 64 * 1024 * 1024  # bytes of it, when somebody reads without end
@@ -46,8 +48,16 @@ class Store:
         put_aside: where a broken file was moved when this one was begun in its place.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int, max_age: float | None) -> None:
+    def __init__(
+        self, path: Path, *, max_bytes: int, max_age: float | None, doubted: bool = False
+    ) -> None:
         """Open or create the file and lock it.
+
+        Args:
+            path: of the file.
+            max_bytes: its bound.
+            max_age: seconds for which anything is kept; ``None``: as long as there is room.
+            doubted: look all of it through, however large it is.
 
         Raises:
             RecordError: somebody else writes it, it is none of ours, or it cannot be had.
@@ -56,6 +66,7 @@ class Store:
         self.put_aside: Path | None = None
         self._max_bytes = max_bytes
         self._max_age = max_age
+        self._checked = math.inf if doubted else _CHECKED
         self._lock = _locked(path)
         self._inode = 0
         try:
@@ -80,6 +91,7 @@ class Store:
             raise RecordError(f"{self.path} cannot be written: {error}", path=self.path) from error
         with contextlib.suppress(OSError):
             self._inode = self.path.stat().st_ino
+        self._sizes = self._measured()
 
     def _identify(self) -> None:
         """Refuse a file that is none of ours: it may be somebody's work."""
@@ -133,7 +145,7 @@ class Store:
         )
 
     def _look_through(self, database: sqlite3.Connection) -> None:
-        if self.path.stat().st_size > _CHECKED:
+        if self.path.stat().st_size > self._checked:
             return
         (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
         if said != "ok":
@@ -156,6 +168,7 @@ class Store:
         try:
             yield database
             database.execute("COMMIT")
+            self._sizes = self._measured()
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
                 if database.in_transaction:
@@ -166,11 +179,26 @@ class Store:
         """Raise :class:`RecordError` if writing would be in vain or without bounds."""
         if self.gone:
             raise RecordError(f"{self.path} was removed or replaced", path=self.path)
+        if self._cut_short():
+            raise _BrokenError(f"{self.path} or its log was cut short")
         if self._log_too_long():
             raise RecordError(
                 f"somebody reads {self.path} without end, so its log cannot be cut back",
                 path=self.path,
             )
+
+    def _measured(self) -> dict[str, int]:
+        sizes = {"": 0, _WAL: 0}
+        for end in sizes:
+            with contextlib.suppress(OSError):
+                sizes[end] = self.path.with_name(self.path.name + end).stat().st_size
+        return sizes
+
+    def _cut_short(self) -> bool:
+        """Whether somebody took something away since; SQLite itself does not see that for long."""
+        before, self._sizes = self._sizes, self._measured()
+        # the file itself never shrinks; its log does, but to no less than this
+        return self._sizes[""] < before[""] or self._sizes[_WAL] < min(before[_WAL], _LOG)
 
     @property
     def gone(self) -> bool:
@@ -187,11 +215,7 @@ class Store:
     @property
     def size(self) -> int:
         """Bytes on the disk, the write-ahead log included."""
-        total = 0
-        for end in ("", "-wal"):
-            with contextlib.suppress(OSError):
-                total += self.path.with_name(self.path.name + end).stat().st_size
-        return total
+        return sum(self._measured().values())
 
     def used(self) -> float:
         """Return the share of the bound that is in use."""
@@ -282,6 +306,7 @@ class Store:
             if log.stat().st_size <= _LONGEST_LOG:
                 return False
             self.database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._sizes[_WAL] = 0
             return log.stat().st_size > _LONGEST_LOG
         except (OSError, sqlite3.Error):
             return False

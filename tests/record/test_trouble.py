@@ -18,6 +18,7 @@ import pytest
 from helpers_clock import Turned
 
 from fleetmon import (
+    AgentSpec,
     EventKind,
     Recorder,
     RecordError,
@@ -202,6 +203,69 @@ async def test_a_record_that_breaks_while_it_is_written_is_begun_anew(tmp_path):
     with Recording(path) as read:
         assert read.tasks()[0].outcome == "succeeded"
         assert read.at(time.time()).row("A").assigned == 201
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+async def test_a_record_that_is_cut_short_while_it_is_written_is_begun_anew(
+    tmp_path, monkeypatch, size
+):
+    if size == "large":  # larger than what is looked through whenever it is opened
+        monkeypatch.setattr("fleetmon.record.store._CHECKED", 1000)
+    path = tmp_path / "fleet.db"
+    record = recorder(path)
+    supervisor = Supervisor(CALM, recorder=record)
+    events = capture(supervisor)
+    async with supervisor as fleet:
+        agent = await works(fleet)
+        assert await asyncio.to_thread(record.flush)
+        record._desk._store.database.execute("PRAGMA wal_checkpoint")
+        os.truncate(path, path.stat().st_size // 3)
+        await until(lambda: len(failed(events)) == 2)
+        await until(lambda: record.problem == "")
+        await agent.run("t", 1)
+    cut, aside = failed(events)
+    assert "was cut short" in cut
+    assert "it was broken; kept as" in aside
+    assert record.reading().errors == 2
+    assert (tmp_path / "fleet.db.broken").exists()
+    with Recording(path) as read:
+        assert read.at(time.time()).row("A").assigned == 201
+
+
+async def test_a_log_that_is_cut_short_costs_its_end_and_nothing_is_taken_for_a_crash(tmp_path):
+    path = tmp_path / "fleet.db"
+    log = tmp_path / "fleet.db-wal"
+    record = recorder(path)
+    supervisor = Supervisor(CALM, recorder=record)
+    events = capture(supervisor)
+    spec = AgentSpec(after_crash="redeliver")
+    release = asyncio.Event()
+
+    async def held():
+        async def handle(payload):
+            await release.wait()
+
+        return handle
+
+    async with supervisor as fleet:
+        await works(fleet)
+        slow = await fleet.add("HELD", held, spec=spec)
+        tasks = [await slow.submit("t", number) for number in range(3)]
+        assert await asyncio.to_thread(record.flush)
+        os.truncate(log, log.stat().st_size // 2)
+        await until(lambda: failed(events))
+        await until(lambda: record.problem == "")
+        assert fleet.interrupted() == ()
+        assert events.of(EventKind.INTERRUPTED) == []
+        release.set()
+        for task in tasks:
+            await task
+    (told,) = failed(events)
+    assert "or its log was cut short" in told
+    with Recording(path) as read:
+        assert [life.ended for life in read.lives()] == ["left", "stopped"]
+        assert read.interrupted() == ()
+        assert {task.id for task in tasks} <= {task.task_id for task in read.all_tasks()}
 
 
 async def test_a_record_that_is_removed_under_the_recorder_is_begun_anew(tmp_path):
