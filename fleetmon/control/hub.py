@@ -224,13 +224,15 @@ class Hub:
         self._rest_until = time.monotonic() + _SHARE * spent
 
     async def _call_the_roll(self) -> None:
-        self._membership = self.fleet.membership
+        membership = self.fleet.membership
         known = {row.agent: row for row in self._watched}
-        self._watched = []
+        watched = []
         for at, agent in enumerate(self.fleet.agents):
-            self._watched.append(known.pop(agent) if agent in known else _Row(agent))
+            watched.append(known.pop(agent) if agent in known else _Row(agent))
             if not at % CHUNK:
                 await give_way()
+        # in the end, at once: half a roll must never pass for the whole fleet
+        self._watched, self._membership = watched, membership
         for row in known.values():
             self._bury(row)
 

@@ -112,6 +112,22 @@ async def test_a_large_fleet_comes_in_chunks(hall):
     assert [f["seq"] for f in chunks] == sorted({f["seq"] for f in chunks})
 
 
+async def test_a_look_that_breaks_off_leaves_nobody_out_of_the_next_one(hall, monkeypatch):
+    for number in range(3):
+        hall.attach(f"MORE-{number}")
+    watching = hub.Hub(hall)
+    with monkeypatch.context() as patch:
+        patch.setattr(hub, "give_way", broken)
+        with pytest.raises(OSError, match="broken"):
+            await watching.look(0.0)
+    await watching.look(0.0)
+    assert len(watching.rows_after(0, -1).rows) == len(hall.agents)
+
+
+async def broken():
+    raise OSError("broken")
+
+
 async def test_changes_that_come_in_chunks_end_with_one_that_says_so(hall, monkeypatch):
     monkeypatch.setattr(hub, "SLICE", 0.0)  # what is found is told in the middle of the look
     agents = [hall.attach(f"A{n:04}") for n in range(2 * CHUNK - 3)]
