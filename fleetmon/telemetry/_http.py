@@ -11,6 +11,7 @@ from email.utils import formatdate
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import h11
 from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
@@ -26,6 +27,7 @@ __all__ = ["ServerState", "protocol_factory"]
 _CONNECTIONS = 64  # beyond it: 503, so that idle clients cost a bounded amount
 _CROWD = 96  # beyond it they are cut at once: file descriptors are the host's
 _HEAD = 16 * 1024  # bytes of a request's head
+_UNREAD = 64 * 1024  # bytes of a body that may still come once its request was answered
 _KEEP_ALIVE = 10  # seconds
 
 # uvicorn's own loggers belong to the host, which may run a uvicorn itself.
@@ -54,6 +56,7 @@ class _Impatient(H11Protocol):
         self.app_state = {"fleetmon.connection": self}
         self.logger = self.access_logger = _quiet
         self.access_log = False
+        self.unread = 0
         self.timers: dict[str, asyncio.TimerHandle] = {}
 
     def connection_made(self, transport: Any) -> None:
@@ -68,6 +71,14 @@ class _Impatient(H11Protocol):
         self._arm("request", self.patience)
 
     def data_received(self, data: bytes) -> None:
+        if self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY:
+            # answered, and there is still more of what nobody reads: each piece costs to take apart
+            self.unread += len(data)
+            if self.unread > _UNREAD:
+                self.transport.abort()
+                return
+        else:
+            self.unread = 0
         date = formatdate(usegmt=True).encode()
         self.server_state.default_headers = [(b"date", date)]
         super().data_received(data)

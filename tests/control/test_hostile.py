@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import tempfile
@@ -108,6 +109,36 @@ async def test_a_request_of_one_byte_at_a_time_is_cut_off(place, sent):
     writer.close()
     server.close()
     assert registry.entries() == ()
+    server.close()
+
+
+@pytest.mark.anyio
+async def test_what_goes_on_after_its_answer_is_cut_off_at_once(place):
+    server = ControlServer(
+        Supervisor(SupervisorSettings(control=Control(enabled=True))), patience=60
+    )
+    server.start()
+    reader, writer = await asyncio.open_unix_connection(server.path)
+    head = POST.replace(b"json", b"text").replace(b"Connection: close\r\n", b"")
+    writer.write(head + b"Transfer-Encoding: chunked\r\n\r\n")
+    async with asyncio.timeout(8):
+        assert b" 415 " in await reader.readline()
+        # a little is taken, and the connection serves on
+        writer.write(b"1\r\n \r\n" * 500 + b"0\r\n\r\n" + GET)
+        told = b""
+        while b"HTTP/1.1 404" not in told:  # nobody is there
+            told += await reader.read(65536)
+        writer.write(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        while b"HTTP/1.1 415" not in told:
+            told += await reader.read(65536)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(100):
+                writer.write(b"1\r\n \r\n" * 1000)
+                await writer.drain()
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(65536):
+                pass
+    writer.close()
     server.close()
 
 
