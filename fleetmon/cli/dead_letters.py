@@ -110,7 +110,9 @@ def _agreed(letters: list[DeadLetterShape]) -> bool:
     if not sys.stdin.isatty():
         out.complain("dead-letters", "nobody can be asked here; add --yes, or --dry-run")
         return False
-    sys.stderr.write("\n".join(["retry:", *map(_line, letters)]) + "\nGo on? [y/N] ")
+    many = "1 dead letter" if len(letters) == 1 else f"{len(letters)} dead letters"
+    lines = [f"retry {many}:", *map(_line, letters), f"retry {many}? [y/N] "]
+    sys.stderr.write("\n".join(lines))
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() in {"y", "yes"}:
         return True

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from helpers_control import QUICK, Echo
 
-from fleetmon import Supervisor, SupervisorSettings
+from fleetmon import DeadLetteredError, Supervisor, SupervisorSettings
 from fleetmon.cli._words import COLUMNS
 from fleetmon.settings import Control
 
@@ -86,6 +86,37 @@ async def test_yes_does_it_and_words_are_coloured_on_a_terminal(hall):
     assert (code, "\x1b[32m" in shown) == (0, True)
     code, shown = await asyncio.to_thread(on_a_terminal, "status --no-color", b"")
     assert (code, "\x1b[" in shown) == (0, False)
+
+
+async def test_a_dead_letter_is_asked_about_before_it_is_tried_again(hall):
+    spec = QUICK.model_copy(
+        update={"in_flight": "dead_letter", "capacity": 2, "max_consecutive_failures": 1}
+    )
+    go_on = asyncio.Event()
+
+    class Loser(Echo):
+        async def handle(self, task):
+            if task.payload == "cargo":
+                await go_on.wait()
+            return await super().handle(task)
+
+    agent = await hall.add("LOSER", Loser, spec=spec)
+    lost = await agent.submit("job", "cargo")
+    while not agent.snapshot().tasks:
+        await asyncio.sleep(0)
+    with pytest.raises(RuntimeError):
+        await agent.run("job", RuntimeError("no"))
+    with pytest.raises(DeadLetteredError):
+        await lost
+    go_on.set()
+    code, shown = await asyncio.to_thread(on_a_terminal, "dead-letters retry --all", b"n\n")
+    assert (code, "\r\nretry 1 dead letter? [y/N] " in shown) == (1, True)
+    assert len(hall.dead_letters()) == 1
+    code, shown = await asyncio.to_thread(
+        on_a_terminal, "dead-letters retry --all --to APEX", b"y\n"
+    )
+    assert (code, "retry by APEX succeeded" in shown) == (0, True)
+    assert hall.dead_letters() == ()
 
 
 async def test_long_work_shows_how_far_it_is(hall):
