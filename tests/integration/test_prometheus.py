@@ -187,7 +187,7 @@ def prometheus(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     config.write_text(
         json.dumps(
             {
-                "global": {"scrape_interval": "2s", "scrape_timeout": "2s"},
+                "global": {"scrape_interval": "3s", "scrape_timeout": "3s"},
                 "scrape_configs": [
                     {"job_name": "fleet", "static_configs": [{"targets": [demo.address]}]}
                 ],
