@@ -57,13 +57,16 @@ class TraceIdHeader:
 
     def __init__(self, app: ASGIApp, header: str = HEADER) -> None:
         """Wrap ``app``; ``header`` gets the trace id."""
-        self._app = app
+        # Of this name, so that it can be seen what is wrapped: FastAPI 0.165 and later trace and
+        # measure by themselves where there are global providers, and leave that to the stock
+        # instrumentation only if they find it below the outermost middleware.
+        self.app = app
         self._header = header.lower().encode("latin-1")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass a request on."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
 
         async def named(message: Message) -> None:
@@ -74,7 +77,7 @@ class TraceIdHeader:
                     message = {**message, "headers": [*message.get("headers", ()), own]}
             await send(message)
 
-        await self._app(scope, receive, named)
+        await self.app(scope, receive, named)
 
 
 class _Discreet:
@@ -137,7 +140,9 @@ def instrument_fastapi(
     """Trace and measure a FastAPI application's requests; call it once, before the first of them.
 
     Each request is one span, a child of its caller's by the headers; the spans that the stock
-    instrumentation makes of every ``send`` and ``receive`` are left out.
+    instrumentation makes of every ``send`` and ``receive`` are left out. What FastAPI 0.165 and
+    later do by themselves where there are global providers (spans, metrics and log records of
+    requests) does not happen for this application any more, or each request would count twice.
 
     Args:
         app: a ``fastapi.FastAPI``.

@@ -84,6 +84,31 @@ async def test_requests_are_measured_where_the_host_wants_it(spans):
     meters.shutdown()
 
 
+async def test_a_request_counts_once_although_fastapi_would_measure_it_by_itself(
+    spans, monkeypatch
+):
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader])
+    monkeypatch.setattr("opentelemetry.metrics.get_meter_provider", lambda: meters)
+    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: spans.provider)
+    async with client_of(app_of(spans, meters=meters)) as client:
+        await client.get("/fine")
+        await client.get("/metrics")
+    assert [span.name for span in spans.spans] == ["GET /fine"]
+    counted = [
+        (metric.name, point.count)
+        for resource in reader.get_metrics_data().resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if "duration" in metric.name
+        for point in metric.data.data_points
+    ]
+    assert [count for _, count in counted] == [1], counted
+
+
 async def test_a_request_is_one_span_and_probes_and_scrapes_are_none(spans):
     async with client_of(app_of(spans, header="x-request")) as client:
         assert "x-request" not in (await client.get("/metrics?name[]=x")).headers
