@@ -69,35 +69,44 @@ class JsonLog:
         )
         self._writer = LineWriter(self._renderer.render, stream, limit=limit, interval=interval)
         self._queue = self._writer.queue
-        self._append = self._queue.append
 
     def ended(self, task: TaskView) -> None:
         """Note the end of a task: one tuple, appended."""
+        queue = self._queue
         writer = self._writer
-        if len(self._queue) >= writer.mark and not writer.room("task"):
+        if len(queue) >= writer.mark and not writer.room("task"):
             return
-        outcome = task.outcome
-        error_type = ""
-        error: BaseException | str | None = None
-        if outcome:
-            error_type, error = task.error_type, task.error
-            if error is not None and len(self._queue) >= _ERRORS:
-                error = type_of(error)
-        append = self._append
-        append(
-            (
-                task.ended_at,
-                task.started_at,
-                outcome,
-                task.agent_id,
-                task.task_type,
-                task.id,
-                task.generation,
-                task.attempt,
-                task.ids,
-                error_type,
-                error,
+        if task.outcome:
+            queue.append(self._failed(task, len(queue)))
+        else:
+            queue.append(
+                (
+                    task.ended_at,
+                    task.started_at,
+                    task.agent_id,
+                    task.task_type,
+                    task.generation,
+                    task.attempt,
+                    task.id,
+                    task.ids,
+                )
             )
+
+    @staticmethod
+    def _failed(task: TaskView, waiting: int) -> tuple[Any, ...]:
+        error = task.error
+        return (
+            task.ended_at,
+            task.started_at,
+            task.agent_id,
+            task.task_type,
+            task.generation,
+            task.attempt,
+            task.id,
+            task.ids,
+            task.outcome,
+            task.error_type,
+            error if error is None or waiting < _ERRORS else type_of(error),
         )
 
     def line(self, line: dict[str, Any] | str) -> None:
@@ -105,12 +114,12 @@ class JsonLog:
 
         Never blocks; what there is no room for is dropped and counted as ``line``.
         """
-        self._writer.put(line, "line")
+        self._writer.put((line,), "line")
 
     def event(self, event: Event) -> None:
         """Note a change of state; a failed task has its line from :meth:`ended` already."""
         if event.kind is not EventKind.TASK_FAILED:
-            self._writer.put(event, "event")
+            self._writer.put((event,), "event")
 
     @property
     def dropped(self) -> dict[str, int]:

@@ -23,6 +23,7 @@ _TEMPLATES = 4096  # prepared lines kept, then all are made anew: task types may
 _TEXT = 500
 _FRAMES = 20
 _SECOND = 1_000_000  # microseconds
+_ROOT = 32  # hex digits of ids whose first half is the span's as well
 _ITEMS = 50
 _DEPTH = 4
 _MESSAGES = frozenset({"error", "detail"})
@@ -59,8 +60,10 @@ _WARNING = frozenset(
 # The constant pieces of a line: up to the ids, without and with them; up to the task id, likewise;
 # up to the decimals of a duration below a second; the rest. A plain tuple: those unpack fastest.
 _Pieces = tuple[str, str, str, str, str, str]
+_SPAN = '","span_id":"'
 _trunc = float.__trunc__  # a third of what int() costs on Python 3.11
-_DIGITS = tuple(f"{n:03d}" for n in range(1000))  # formatting a number costs four times a look-up
+# Formatting a number costs four times a look-up; what is not there, such as a negative one, is odd.
+_DIGITS = {n: f"{n:03d}" for n in range(1000)}
 
 
 class Renderer:
@@ -89,78 +92,111 @@ class Renderer:
         self._second = -1
         self._until_second = ""
 
-    def render(self, batch: Sequence[Any]) -> str:
-        """Return the lines of a batch, each with its newline."""
+    def render(self, batch: Sequence[tuple[Any, ...]]) -> str:
+        """Return the lines of a batch, each with its newline.
+
+        Args:
+            batch: a task that succeeded is eight values, any other has outcome, error type and
+                error beside them; an event or a line of the host's stands alone in its tuple.
+        """
         # Task times come from the supervisor's clock. The offset is taken anew for each batch, so
         # stamps follow a wall clock that was set, and no task pays for a second clock call.
         offset = self._wall() - self._clock()
         digits = _DIGITS
-        lines: list[str] = []
-        add, trunc = lines.append, _trunc
-        begins = self._second - offset  # of the second in which the last one ended
+        parts: list[str] = []  # joined once: a line that is put together first is copied twice
+        trunc = _trunc
+        until_second, begins = self._until_second, self._second - offset
         # Of lines that come together, many have their agent and type in common: then what was
         # looked up for the last one stands.
         last: Any = None
         last_agent: Any = None
-        last_outcome = last_generation = last_attempt = -1
+        last_generation = last_attempt = -1
         level = traced = message = beside = after = rest = ""
         for item in batch:
-            if type(item) is not tuple:
-                add(self._other(item))
-                continue
-            (
-                ended,
-                started,
-                outcome,
-                agent_id,
-                task_type,
-                task_id,
-                generation,
-                attempt,
-                ids,
-                error_type,
-                error,
-            ) = item
-            micros = trunc((ended - begins) * 1e6)
-            if not 0 <= micros < _SECOND:
-                begins = self._begin_second(ended + offset) - offset
-                micros = min(max(trunc((ended - begins) * 1e6), 0), _SECOND - 1)
-            if (
-                task_type is not last
-                or agent_id is not last_agent
-                or outcome != last_outcome
-                or generation != last_generation
-                or attempt != last_attempt
-            ):
-                last, last_agent, last_outcome = task_type, agent_id, outcome
-                last_generation, last_attempt = generation, attempt
-                key = (agent_id, task_type, outcome, generation, attempt)
-                level, traced, message, beside, after, rest = self._prepared.get(
-                    key
-                ) or self._prepare(key)
-            tail = rest if outcome == SUCCEEDED else self._failed(rest, error_type, error)
-            taken = trunc((ended - started) * 1e6 + 0.5)
-            if 0 <= taken < _SECOND:
-                lead, high, low = after, digits[taken // 1000], digits[taken % 1000]
-            else:
-                lead, high, low = after[:-2], f"{ended - started:.6f}", ""
-            stamp, fine = digits[micros // 1000], digits[micros % 1000]
-            if not ids:
-                add(
-                    f"{self._until_second}{stamp}{fine}{level}"
-                    f"{message}{task_id}{lead}{high}{low}{tail}"
-                )
-            elif len(ids) == 32:  # noqa: PLR2004 - the first half is the span's as well
-                add(
-                    f'{self._until_second}{stamp}{fine}{traced}{ids}","span_id":"{ids[:16]}'
-                    f"{beside}{task_id}{lead}{high}{low}{tail}"
-                )
-            else:
-                add(
-                    f'{self._until_second}{stamp}{fine}{traced}{ids[:32]}","span_id":"{ids[32:]}'
-                    f"{beside}{task_id}{lead}{high}{low}{tail}"
-                )
-        return "".join(lines)
+            try:
+                ended, started, agent_id, task_type, generation, attempt, task_id, ids = item
+                if (
+                    task_type is not last
+                    or agent_id is not last_agent
+                    or generation != last_generation
+                    or attempt != last_attempt
+                ):
+                    last, last_agent = task_type, agent_id
+                    last_generation, last_attempt = generation, attempt
+                    key = (agent_id, task_type, SUCCEEDED, generation, attempt)
+                    level, traced, message, beside, after, rest = self._prepared.get(
+                        key
+                    ) or self._prepare(key)
+                micros = trunc((ended - begins) * 1e6)
+                taken = trunc((ended - started) * 1e6 + 0.5)
+                if taken >= _SECOND:
+                    pass  # what lasts so long is worth a slower line
+                elif len(ids) == _ROOT:
+                    parts += (
+                        until_second,
+                        digits[micros // 1000],
+                        digits[micros % 1000],
+                        traced,
+                        ids,
+                        _SPAN,
+                        ids[:16],
+                        beside,
+                        f"{task_id}",
+                        after,
+                        digits[taken // 1000],
+                        digits[taken % 1000],
+                        rest,
+                    )
+                    continue
+                elif ids:
+                    parts += (
+                        f"{until_second}{digits[micros // 1000]}{digits[micros % 1000]}{traced}",
+                        f"{ids[:32]}{_SPAN}{ids[32:]}{beside}{task_id}",
+                        f"{after}{digits[taken // 1000]}{digits[taken % 1000]}{rest}",
+                    )
+                    continue
+                else:
+                    parts += (
+                        until_second,
+                        digits[micros // 1000],
+                        digits[micros % 1000],
+                        level,
+                        message,
+                        f"{task_id}",
+                        after,
+                        digits[taken // 1000],
+                        digits[taken % 1000],
+                        rest,
+                    )
+                    continue
+            except (ValueError, KeyError):  # not one of these, or another second
+                pass
+            parts.append(self._one(item, offset))
+            until_second, begins = self._until_second, self._second - offset
+        return "".join(parts)
+
+    def _one(self, item: tuple[Any, ...], offset: float) -> str:
+        """Return the line of anything that may stand in a batch."""
+        if len(item) == 1:
+            return self._other(item[0])
+        ended, started, agent_id, task_type, generation, attempt, task_id, ids, *more = item
+        outcome, error_type, error = more or (SUCCEEDED, "", None)
+        key = (agent_id, task_type, outcome, generation, attempt)
+        level, traced, message, beside, after, rest = self._prepared.get(key) or self._prepare(key)
+        micros = _trunc((ended - (self._second - offset)) * 1e6)
+        if not 0 <= micros < _SECOND:
+            begins = self._begin_second(ended + offset) - offset
+            micros = min(max(_trunc((ended - begins) * 1e6), 0), _SECOND - 1)
+        taken = _trunc((ended - started) * 1e6 + 0.5)
+        lasted = (
+            f"{after}{taken:06d}" if 0 <= taken < _SECOND else f"{after[:-2]}{ended - started:.6f}"
+        )
+        head = f"{self._until_second}{micros:06d}"
+        tail = rest if outcome == SUCCEEDED else self._failed(rest, error_type, error)
+        if not ids:
+            return f"{head}{level}{message}{task_id}{lasted}{tail}"
+        span = ids[32:] or ids[:16]  # see fleetmon.hooks.Identified
+        return f'{head}{traced}{ids[:32]}","span_id":"{span}{beside}{task_id}{lasted}{tail}'
 
     def _begin_second(self, at: float) -> int:
         second = math.floor(at)

@@ -7,14 +7,13 @@ dropped and counted by kind; when it is closed, broken or full the lines are los
 from __future__ import annotations
 
 import atexit
-import contextlib
 import io
 import os
 import select
 import sys
 import threading
 import weakref
-from collections import Counter, deque
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ class LineWriter:
             interval: seconds in which the thread gathers items before it writes them.
             name: of the thread.
         """
-        self.queue: deque[Any] = deque()
+        self.queue: list[Any] = []  # a chunk is taken from it at once, where a deque gives one item
         self.mark = 0
         self.dropped: Counter[str] = Counter()
         self._render = render
@@ -201,8 +200,11 @@ class LineWriter:
 
     def _run(self) -> None:
         queue, wake = self.queue, self._wake
+        busy = False
         while not self._closing:
-            if not queue:
+            # Only after an interval without a line does it wait to be woken: each time that costs
+            # whoever writes the next line, and two turns at the interpreter.
+            if not queue and not busy:
                 self.mark = 0
                 if not queue:
                     wake.wait(_IDLE)
@@ -210,14 +212,16 @@ class LineWriter:
             self.mark = self._hurry
             if len(queue) < self._hurry and not self._closing:
                 wake.wait(self._interval)
+            busy = bool(queue)
             self._drain()
         self._drain()
 
     def _drain(self) -> None:
         queue = self.queue
-        take = queue.popleft
         while queue:
-            batch = [take() for _ in range(min(len(queue), _CHUNK))]
+            with self._lock:  # see close()
+                batch = queue[:_CHUNK]
+                del queue[: len(batch)]
             if self._flushing:
                 batch = self._answer(batch)
             self._write(batch)
@@ -289,11 +293,9 @@ class LineWriter:
         self.mark = 0
         if not thread.is_alive():
             return True
-        lost = 0
-        with contextlib.suppress(IndexError):
-            while True:
-                self.queue.popleft()
-                lost += 1
+        with self._lock:
+            lost = len(self.queue)
+            del self.queue[:lost]
         self.count("unwritten", lost)
         return False
 

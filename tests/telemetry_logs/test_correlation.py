@@ -139,7 +139,7 @@ async def test_what_may_change_is_rendered_at_once_and_what_cannot_later(log):
         logging.getLogger().removeHandler(handle._handler)
     (line,) = log.of(message="basket")
     assert line["extra"]["basket"] == ["apple"]
-    assert [type(item) for item in queued] == [dict, str]
+    assert [type(item) for (item,) in queued] == [dict, str]
 
 
 def test_a_context_taken_along_takes_the_task_along():

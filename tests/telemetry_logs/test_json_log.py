@@ -46,6 +46,14 @@ def make_task(task_id=1, **fields):
     return FakeTask(**(base | fields))
 
 
+def queued(  # noqa: PLR0917
+    ended, started, outcome, agent, kind, number, generation, attempt, ids, *error
+):
+    """What a log keeps of the end of a task until it is rendered."""
+    facts = (ended, started, agent, kind, generation, attempt, number, ids)
+    return facts if outcome == SUCCEEDED else (*facts, outcome, *(error or ("", None)))
+
+
 def make_event(kind=EventKind.LAPSED, **data):
     return Event(7, 1_790_000_000.5, 5.0, kind, "APEX", 3, 9, data)
 
@@ -159,10 +167,9 @@ def test_every_line_is_json_whatever_the_strings_hold(texts, flat, out, no):
     service, agent, kind, error = texts
     renderer = Renderer(service, flatten=flat, messages=True, clock=lambda: 0.0, wall=lambda: 1e9)
     broken = ValueError(error)
-    item = (2.0, 1.0, out, agent, kind, no, 1, 2, f"{no:032x}", error, broken)
-    text = renderer.render(
-        [item, Event(1, 1e9, 0.0, EventKind.COMMAND, agent, 0, 0, {kind: error})]
-    )
+    item = queued(2.0, 1.0, out, agent, kind, no, 1, 2, f"{no:032x}", error, broken)
+    event = Event(1, 1e9, 0.0, EventKind.COMMAND, agent, 0, 0, {kind: error})
+    text = renderer.render([item, (event,)])
     assert text.isascii()
     first, second, rest = text.split("\n")
     assert rest == ""
@@ -205,7 +212,7 @@ def test_values_that_fight_back_are_named_and_bounded():
 def test_stamps_follow_a_wall_clock_that_was_set():
     wall = [1_000_000_000.0]
     renderer = Renderer("svc", clock=lambda: 50.0, wall=lambda: wall[0])
-    item = (49.0, 48.0, 0, "A", "t", 1, 1, 1, "", "", None)
+    item = queued(49.0, 48.0, SUCCEEDED, "A", "t", 1, 1, 1, "")
     before = json.loads(renderer.render([item]))["timestamp"]
     wall[0] += 3600
     after = json.loads(renderer.render([item]))["timestamp"]
@@ -223,7 +230,7 @@ ITEMS = st.tuples(
     st.integers(0, 2),
     st.integers(1, 2),
     st.sampled_from(["", "ab" * 16, "ab" * 16 + "cd" * 8]),
-).map(lambda i: (i[0], i[0] - i[1], *i[2:], "", None))
+).map(lambda i: (i[0], i[0] - i[1], *i[2:]))
 
 
 @given(st.lists(ITEMS, max_size=12), st.floats(1e9, 2e9))
@@ -231,8 +238,9 @@ def test_lines_that_come_together_are_the_same_as_one_by_one_and_tell_times_to_t
     items, wall
 ):
     renderer = Renderer("svc", clock=lambda: 0.0, wall=lambda: wall)
-    text = renderer.render(items)
-    assert text == "".join(renderer.render([item]) for item in items)
+    lines = [queued(*item) for item in items]
+    text = renderer.render(lines)
+    assert text == "".join(renderer.render([line]) for line in lines)
     for item, line in zip(items, map(json.loads, text.splitlines()), strict=True):
         at = datetime.fromisoformat(line["timestamp"]).timestamp()
         assert at == pytest.approx(wall + item[0], abs=2.1e-6)
@@ -247,7 +255,7 @@ def test_lines_that_come_together_are_the_same_as_one_by_one_and_tell_times_to_t
 def test_many_task_types_do_not_grow_the_memory_of_prepared_lines():
     renderer = Renderer("svc")
     for n in range(20_000):
-        renderer.render([(2.0, 1.0, 0, "A", f"type-{n}", n, 1, 1, "", "", None)])
+        renderer.render([queued(2.0, 1.0, SUCCEEDED, "A", f"type-{n}", n, 1, 1, "")])
     assert len(renderer._prepared) <= 4096
 
 
