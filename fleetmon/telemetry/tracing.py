@@ -69,6 +69,7 @@ _FINE = (SUCCEEDED, CANCELLED)
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _SAMPLED_RANDOM = TraceFlags(TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID)
 _new = dict.__new__
+_get, _set = runtime()
 
 # Trace ids drawn in blocks, as text: a draw, the comparison that samples and the digits of a log
 # line come to half of what they would from a number. Random as those of the SDK's own generator.
@@ -87,9 +88,9 @@ def _draw() -> str:
         pass
     digits = "0" * 16
     while digits.find("0" * 16) >= 0:
-        digits = randbytes(16 * _BLOCK).hex()  # noqa: S311 - ids, not secrets
-    _drawn.extend([digits[i : i + 32] for i in range(32, len(digits), 32)])
-    return digits[:32]
+        digits = randbytes(16 * _BLOCK).hex(" ", 16)  # noqa: S311 - ids, not secrets
+    _drawn.extend(digits.split(" "))
+    return _take()
 
 
 class OTelTracer:
@@ -124,7 +125,6 @@ class OTelTracer:
         self.provider_name = provider_name
         self.messages = messages
         self._version = version
-        self._get, self._set = runtime()
         self._global = provider is None
         if provider is None:
             provider = trace.get_tracer_provider()
@@ -168,13 +168,11 @@ class OTelTracer:
         An empty one, too: whoever takes the task out of a mailbox may have inherited a context
         that has nothing to do with it, such as the span around the host's start.
         """
-        return live(self._get())
+        return live(_get())
 
     def begin(self, task: TaskView) -> None:
         """Give the task its ids, start a span if it is sampled, make its context current."""
-        # An attribute that is called where it stands is looked up as a method first: hence locals.
-        get, set_ = self._get, self._set
-        outer = get()
+        outer = _get()
         if outer or task.origin or task.parent is not None:
             self._begin_within(task, outer)
             return
@@ -200,7 +198,7 @@ class OTelTracer:
         task.span = here = _new(Here)
         here.ids = ids
         here.outer = outer
-        set_(here)
+        _set(here)
 
     def end(self, task: TaskView) -> None:
         """End the span and restore the context that was current before ``begin``.
@@ -215,10 +213,8 @@ class OTelTracer:
         if outer is None:  # ended before
             return
         here.outer = None
-        get = self._get
-        if get() is here:
-            set_ = self._set
-            set_(live(outer) if outer else outer)
+        if _get() is here:
+            _set(live(outer) if outer else outer)
         else:
             here.stale = live(outer)
         if type(here) is not Here:
@@ -332,8 +328,7 @@ class OTelTracer:
             ATTEMPT: task.attempt,
         }
         here.began = time_ns()
-        set_ = self._set
-        set_(here)
+        _set(here)
         try:
             self._in_flight[agent_id][task.id] = here
         except KeyError:
@@ -400,7 +395,7 @@ class OTelTracer:
         here.base = base_of(context)
         here.outer = outer
         task.sampled = False
-        self._set(here)
+        _set(here)
 
     def _keep_span(self, task: TaskView, outer: Context, context: Context, span: Span) -> None:
         found = span.get_span_context()
@@ -413,7 +408,7 @@ class OTelTracer:
         here.ids = task.ids = ids
         here.base = base_of(context)
         here.outer = outer
-        self._set(here)
+        _set(here)
         self._in_flight.setdefault(task.agent_id, {})[task.id] = here
 
     def _end_recorded(self, task: TaskView, here: Sampled | Recorded) -> None:
