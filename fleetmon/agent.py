@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
 
 from fleetmon.errors import NotRunningError, QueueFullError, SpecError, TaskTimeoutError
 from fleetmon.runtime.phase import WAITING
-from fleetmon.runtime.task import CURRENT, Task, new_task
+from fleetmon.runtime.task import Task, current, new_task
 from fleetmon.runtime.watch import watch
 
 if TYPE_CHECKING:
@@ -147,12 +147,28 @@ class Agent:
         if get_ident() != fleet.thread:
             loop = fleet.loop
             return await _elsewhere(self.run(task_type, payload, timeout=timeout, wait=wait), loop)
-        parent = CURRENT.get()
+        parent = current()
         deadline = None if timeout is None and parent is None else _deadline(core, timeout, parent)
-        task = new_task(core, task_type, payload, deadline)
+        # new_task() in one piece: a call a task saved
+        task = Task()
+        task.core = core
+        task.id = next(core.task_ids)
+        task.agent_id = core.agent_id
+        task.task_type = task_type
+        try:
+            task.slot = core.numbers.types[task_type]
+        except (KeyError, TypeError):
+            task.slot = core.numbers.type(task_type)
+        task.payload = payload
+        task.state = WAITING
+        task.attempt = 1
+        task.generation = 0
+        task.cancel_reason = ""
+        task.origin = task.failure = task.timer = None
         # what create_future() of any loop comes to, without the call of a function in Python
         future = task.future = asyncio.Future(loop=fleet.loop)
         if deadline is not None:
+            task.deadline = deadline
             self._arm(task)
         try:
             core.work.put(task)
@@ -206,7 +222,7 @@ class Agent:
         if get_ident() != fleet.thread:
             msg = "submit() belongs to the supervisor's own loop; use run() from another"
             raise SpecError(msg, field="loop")
-        task = new_task(core, task_type, payload, _deadline(core, timeout, CURRENT.get()))
+        task = new_task(core, task_type, payload, _deadline(core, timeout, current()))
         task.future = fleet.loop.create_future()
         self._arm(task)
         try:

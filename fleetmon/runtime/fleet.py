@@ -121,6 +121,7 @@ class Fleet:
         self.live = 0
         self.thread = 0
         self.home: Any = None  # the loop once more, for the hot path: found without the descriptor
+        self.stock = False  # whether its create_task() is the one of asyncio
         self.elsewhere: dict[asyncio.AbstractEventLoop, int] = {}
         self._early: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._classifier = classifier
@@ -145,6 +146,7 @@ class Fleet:
             msg = f"supervisor {self.name!r} was started before; make a new one"
             raise NotRunningError(msg)
         self.loop = self.home = asyncio.get_running_loop()
+        self.stock = type(self.home).create_task is asyncio.BaseEventLoop.create_task
         self.thread = threading.get_ident()
         self.phase = "running"
         early, self._early = self._early, []
@@ -182,6 +184,7 @@ class Fleet:
         if "loop" in vars(self):
             del self.loop
         self.home = None
+        self.stock = False
         self.thread = 0  # no thread is its own any more
         self.phase = "stopped"
 

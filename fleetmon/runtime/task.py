@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fleetmon.runtime.incarnation import Incarnation
 
 CURRENT: ContextVar[Task | None] = hooks.CURRENT
+current, make_current = CURRENT.get, CURRENT.set  # looked up once
 
 _current_task = asyncio.current_task
 # The same of a loop that is known to run in this thread; what CPython 3.11 has there is a function
@@ -300,8 +301,8 @@ class Task(hooks.Identified):
         number = self.id
         numbers.inflight[number] = self
         numbers.begun = number
-        self.parent = CURRENT.get()
-        CURRENT.set(self)
+        self.parent = current()
+        make_current(self)
         tracer = fleet.tracer
         if tracer is not None:
             try:
@@ -319,8 +320,8 @@ class Task(hooks.Identified):
         """End with what the block came to; an exception goes on unchanged."""
         # By name and not by token: half the price, and a block that ends in another context than it
         # began in leaves that one alone.
-        if CURRENT.get() is self:
-            CURRENT.set(self.parent)
+        if current() is self:
+            make_current(self.parent)
         if error is not None or self.failure is not None:
             self.finish_observed(error)
             return

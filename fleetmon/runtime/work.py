@@ -24,7 +24,7 @@ from fleetmon.policy.transitions import Actual, Desired
 from fleetmon.runtime import judge, pull
 from fleetmon.runtime.fate import conclude, error_of, settle, timeout_of
 from fleetmon.runtime.phase import ENDED, RUNNING, WAITING
-from fleetmon.runtime.task import CURRENT
+from fleetmon.runtime.task import current, make_current
 from fleetmon.tables import values_of
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Work:
             raise QueueFullError(core.agent_id, core.spec.queue)
         core.numbers.accept(task.slot)
         task.context = copy_context()
-        task.parent = CURRENT.get()
+        task.parent = current()
         if core.fleet.tracer is not None:  # a body that takes it lives in another context
             task.capture(core.fleet.tracer)
         task.progress_at = core.now() - core.fleet.blocked_total  # waiting since, in live time
@@ -205,10 +205,13 @@ class Work:
         else:
             call, argument = incarnation.executor.call, task
         run = self._run(task, incarnation, call, argument)
+        # A name of our own tells more than "Task-4711", which costs as much as a future to make.
         if queued and task.context is not None:
-            task.aio = fleet.loop.create_task(run, context=task.context)
+            task.aio = fleet.loop.create_task(run, name=core.agent_id, context=task.context)
+        elif fleet.stock and fleet.home._task_factory is None:  # noqa: SLF001 - saves a function
+            task.aio = asyncio.Task(run, loop=fleet.home, name=core.agent_id)  # as it would
         else:
-            task.aio = fleet.loop.create_task(run)
+            task.aio = fleet.loop.create_task(run, name=core.agent_id)
 
     async def _run(
         self,
@@ -221,10 +224,10 @@ class Work:
         core = self.core
         fleet = core.fleet
         task.thread = fleet.thread
-        parent = CURRENT.get()
+        parent = current()
         if parent is not None:
             task.parent = parent
-        CURRENT.set(task)
+        make_current(task)
         tracer = fleet.tracer
         if tracer is not None:
             try:

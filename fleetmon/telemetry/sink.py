@@ -219,9 +219,8 @@ class LineWriter:
     def _drain(self) -> None:
         queue = self.queue
         while queue:
-            with self._lock:  # see close()
-                batch = queue[:_CHUNK]
-                del queue[: len(batch)]
+            batch = queue[:_CHUNK]
+            del queue[: len(batch)]  # whoever appends meanwhile does so behind
             if self._flushing:
                 batch = self._answer(batch)
             self._write(batch)
@@ -293,9 +292,9 @@ class LineWriter:
         self.mark = 0
         if not thread.is_alive():
             return True
-        with self._lock:
-            lost = len(self.queue)
-            del self.queue[:lost]
+        # A thread that comes back this very moment may write a chunk that is counted here as well.
+        lost = len(self.queue)
+        del self.queue[:lost]
         self.count("unwritten", lost)
         return False
 
