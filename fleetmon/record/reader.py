@@ -349,7 +349,8 @@ class Recording:
 
     def next_warning(self, after: float) -> RecordedWarning | None:
         """Return the first warning that begins after a time."""
-        return next((w for w in self.warnings(after) if w.since > after), None)
+        later = (w for w in self.warnings(after) if w.since > after)
+        return min(later, key=lambda w: w.since, default=None)  # a rule may look back
 
     def tasks(
         self,

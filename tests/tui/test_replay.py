@@ -55,26 +55,23 @@ async def test_next_warning_leads_to_a_mass_failure_and_the_views_explain_it(cha
         opened = event.at
         assert not record.at(opened - 0.01).facts["shared_cause_open"]
         assert record.at(opened).facts["shared_cause_open"]
-        assert "storm" in {w.rule for w in record.warnings(opened - 1.0, opened + 2.0)}
+        storms = [w.since for w in record.warnings() if w.rule == "storm"]
+        assert max(storms) >= opened - 10.0  # rules look back for so long, once they look
     watched = Watched(chaos)
     async with watched.app.run_test(size=(80, 24)) as pilot:
         await pilot.press("P", "3")  # stand still between the jumps
         for _ in range(20):
             await pilot.press("w")
-            if "agents fall in numbers" in watched.text:
+            if "storm" in watched.text:
                 break
-        said = " ".join(watched.text.split())
-        assert "storm" in said
-        assert "SharedOutageError" in said
         at = watched.replay.timeline.at(time.monotonic())
-        assert abs(at - opened) <= 1.5  # rules look at the fleet after it fell
+        assert min(abs(at - since) for since in storms) < 0.01
         for _ in range(20):
             await pilot.press("w")
         assert "no warning after this in the recording" in watched.text
         watched.replay.timeline.seek(opened + 0.05, time.monotonic())
         await pilot.press("1")
         assert "many agents fell for one reason" in watched.text
-        watched.replay.timeline.seek(at, time.monotonic())
         await pilot.press("2", "/", *"cause", "enter")
         assert "one cause behind many failures" in watched.text
         await pilot.press("}", "3")
