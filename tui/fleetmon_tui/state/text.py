@@ -232,7 +232,7 @@ def bar(ratio: float, width: int, glyphs: Glyphs) -> str:
 
 
 def spark(values: Sequence[int], width: int, glyphs: Glyphs, top: int = 0) -> str:
-    """Return a sparkline of the last ``width`` values, right-aligned.
+    """Return a sparkline of the last ``width`` values, right-aligned; blank where all are zero.
 
     Args:
         values: at least 0, oldest first.
@@ -243,8 +243,8 @@ def spark(values: Sequence[int], width: int, glyphs: Glyphs, top: int = 0) -> st
     steps = len(glyphs.sparks) - 1
     shown = values[-width:]
     highest = top or max(shown, default=0)
-    if not highest:
-        return " " * (width - len(shown)) + glyphs.sparks[1] * len(shown)
+    if not any(shown):
+        return " " * width
     drawn = "".join(
         glyphs.sparks[1 + min(steps - 1, value * (steps - 1) // highest)] for value in shown
     )
