@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from benchmarks import instructions
-from benchmarks.reference import NullExporter
+from benchmarks.reference import NullExporter, Reference
 from benchmarks.table import Goal, Row
 from benchmarks.unit import interleave, noop, unit
 from fleetmon import AgentSpec, Supervisor, SupervisorSettings
@@ -173,12 +173,15 @@ class Millisecond(NamedTuple):
         plain: without us.
         run: through ``agent.run``, all threads.
         around: inside ``agent.task``, all threads.
+        reference: with the telemetry of ``reference.py`` around it, which all runs in the loop's
+            thread but for batches of spans.
         others: how much of both was used outside the loop's thread, for lines and spans.
     """
 
     plain: float
     run: float
     around: float
+    reference: float
     others: float
 
     def added(self, way: float) -> float:
@@ -187,7 +190,7 @@ class Millisecond(NamedTuple):
 
 
 async def millisecond(*, pairs: int) -> Millisecond:
-    """Measure row 4: plain, through ``run`` and inside ``task`` in turns, task by task.
+    """Measure row 4: plain, through ``run``, inside ``task`` and the reference, task by task.
 
     The loop's own thread is measured for each task; the mean of the differences within a turn is
     taken, without the turns that the machine disturbed. What the other threads used is shared out
@@ -202,7 +205,9 @@ async def millisecond(*, pairs: int) -> Millisecond:
     class Spinning(Acting):
         work = staticmethod(spin)
 
-    async with hall(watchdog=False, factory=Spinning) as host:
+    async with AsyncExitStack() as stack:
+        host = await stack.enter_async_context(hall(watchdog=False, factory=Spinning))
+        reference = stack.enter_context(Reference())
         run, task, create_task = host.agent.run, host.agent.task, asyncio.create_task
 
         async def around() -> None:
@@ -213,12 +218,13 @@ async def millisecond(*, pairs: int) -> Millisecond:
             lambda: create_task(spin()),
             lambda: run("code_review"),
             lambda: create_task(around()),
+            lambda: create_task(reference.run("APEX", "code_review", "1", spin)),
         ]
-        taken: list[list[float]] = [[], [], []]
+        taken: list[list[float]] = [[], [], [], []]
         clock = time.thread_time
         process, thread = time.process_time(), clock()
         for turn in range(pairs):
-            for index in (0, 1, 2) if turn % 2 else (2, 1, 0):
+            for index in (0, 1, 2, 3) if turn % 2 else (3, 2, 1, 0):
                 began = clock()
                 await ways[index]()
                 taken[index].append(clock() - began)
@@ -229,6 +235,7 @@ async def millisecond(*, pairs: int) -> Millisecond:
         plain,
         plain + _difference(taken[1], taken[0]) + others,
         plain + _difference(taken[2], taken[0]) + others,
+        plain + _difference(taken[3], taken[0]),
         others,
     )
 
@@ -346,7 +353,7 @@ def rows_of_millisecond(*, quick: bool) -> list[Row]:
             key,
             what,
             f"{(way - m.plain) * 1e6:.1f} µs, {m.others * 1e6:.1f} in threads",
-            f"task {m.plain * 1e3:.3f} ms",
+            f"reference {(m.reference - m.plain) * 1e6:.1f} µs, {100 * m.added(m.reference):.2f} %",
             100 * m.added(way),
             Goal("<=", 0.4),
             Goal("<=", 0.25),
