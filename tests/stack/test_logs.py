@@ -147,6 +147,14 @@ def test_every_query_of_the_logs_dashboard_gives_lines_or_numbers(logs, table):
     table.dashboard("fleetmon-logs (Loki)", len(asked), sum(map(bool, answers.values())))
     assert len(asked) == 3
     assert all(answers.values()), answers.keys()
+    # a line says whose it is
+    said = {text for row in list(answers.values())[2] for _, text in row["values"]}
+    assert said <= {
+        f"{line['agent_id']} {line['message']}" if line.get("agent_id") else line["message"]
+        for line in logs.lines
+    }
+    agents = {line["agent_id"] for line in logs.lines if line.get("agent_id")}
+    assert any(text.split(maxsplit=1)[0] in agents for text in said)
     # a level is what it was in the line
     levels = {row["metric"]["level"] for row in next(iter(answers.values()))}
     assert levels == {line["level"] for line in logs.lines}

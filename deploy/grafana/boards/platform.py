@@ -5,8 +5,8 @@ from __future__ import annotations
 from panels import Board, Panel, Query, Variable, lines
 
 _STREAM = '{namespace=~"$namespace", app=~"$app"}'
-# what a line of another program says is all of it
-_SAID = "{{if .message}}{{.message}}{{else}}{{__line__}}{{end}}"
+# who says it, and what; of a line of another program all of it
+_SAID = "{{if .message}}{{with .agent_id}}{{.}} {{end}}{{.message}}{{else}}{{__line__}}{{end}}"
 
 LOGS = Board(
     "fleetmon-logs",
