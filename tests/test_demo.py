@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +19,7 @@ import pytest
 
 from fleetmon import ELITE
 from fleetmon.demo import host
+from fleetmon.demo.agents import AsyncAgent, Recipe
 from fleetmon.demo.books import Account, audit, read_exposition
 from fleetmon.demo.cast import choose_cast
 from fleetmon.demo.chaos import KINDS, Injection, plan
@@ -27,6 +29,7 @@ from fleetmon.demo.corpus import find_corpus
 from fleetmon.demo.feed import Deck, Pacer
 from fleetmon.demo.host import DemoOptions, perform
 from fleetmon.demo.outcome import Outcomes
+from fleetmon.demo.services import Services
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -194,6 +197,21 @@ async def test_every_kind_of_fault_is_injected_detected_and_recovered(tmp_path: 
 
 
 @pytest.mark.anyio
+async def test_who_swallows_a_cancellation_is_there_for_it_however_late_it_comes() -> None:
+    services = Services(0)
+    recipe = Recipe("APEX", find_corpus(max_files=5), 0)
+    agent = AsyncAgent(recipe, services, threading.Event())
+    stays = asyncio.create_task(agent._insist(0.05))
+    await asyncio.sleep(0.15)  # the host was blocked, and who looks for hangs forgave it that
+    assert not stays.done()
+    stays.cancel()
+    await asyncio.sleep(0)
+    assert not stays.done()
+    await asyncio.wait_for(stays, 10)  # returns: the cancellation was swallowed
+    services.close()
+
+
+@pytest.mark.anyio
 async def test_undecodable_files_fail_their_tasks_and_no_agent(tmp_path: Path) -> None:
     for at in range(3):
         (tmp_path / f"broken{at}.py").write_bytes(b"def f(:\n\xff\xfe\x80")
@@ -346,7 +364,6 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(environ: dict[s
 async def test_an_observed_agent_is_brought_back_by_its_host(tmp_path: Path) -> None:
     from fleetmon import Supervisor, SupervisorSettings
     from fleetmon.demo.observed import ObservedWorker
-    from fleetmon.demo.services import Services
 
     corpus = find_corpus(max_files=20)
     players = {p.agent_id: p for p in choose_cast(ELITE, corpus, 0, tmp_path)}

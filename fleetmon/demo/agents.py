@@ -31,6 +31,9 @@ QUICK = frozenset(
 """Jobs that take a millisecond or two a file: fit for the event loop itself."""
 
 
+_UNASKED = 10.0  # times as long as after it does who swallows a cancellation wait for one
+
+
 class InjectedCrashError(FleetmonError):
     """A fault: the agent goes down by itself, for a reason of its own."""
 
@@ -187,13 +190,15 @@ class AsyncAgent:
             _go_down(assignment)
 
     async def _insist(self, seconds: float) -> None:
-        """Stay for so long, whoever cancels."""
-        end = time.monotonic() + seconds
+        """Stay until cancelled, and for so long after that; in the end without it, too."""
+        end = time.monotonic() + _UNASKED * seconds
+        asked = False
         while (left := end - time.monotonic()) > 0 and not self._release.is_set():
             try:
                 await asyncio.sleep(left)
             except asyncio.CancelledError:  # the very mistake to be survived
-                continue
+                if not asked:
+                    asked, end = True, time.monotonic() + seconds
 
 
 class PullingAgent:
