@@ -197,8 +197,10 @@ class Store:
     def _cut_short(self) -> bool:
         """Whether somebody took something away since; SQLite itself does not see that for long."""
         before, self._sizes = self._sizes, self._measured()
-        # the file itself never shrinks; its log does, but to no less than this
-        return self._sizes[""] < before[""] or self._sizes[_WAL] < min(before[_WAL], _LOG)
+        # the file itself never shrinks; its log does, to nothing when somebody has it written into
+        # the file (a backup may), and otherwise to no less than this
+        log = self._sizes[_WAL]
+        return self._sizes[""] < before[""] or 0 < log < min(before[_WAL], _LOG)
 
     @property
     def gone(self) -> bool:
