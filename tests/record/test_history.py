@@ -178,6 +178,8 @@ async def test_events_record_keeps_a_record_until_ctrl_c(place, tmp_path):
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "fleetmon", "events", "--fleet", "far", "--record", str(path),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            # whoever started the tests in the background has made them ignore Ctrl-C
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         async with asyncio.timeout(30):
             assert b"recording far into" in await process.stdout.readline()

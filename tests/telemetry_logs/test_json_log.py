@@ -46,7 +46,7 @@ def make_task(task_id=1, **fields):
     return FakeTask(**(base | fields))
 
 
-def queued(  # noqa: PLR0917
+def queued(  # noqa: PLR0917 - what the log takes of a task, and that is positional
     ended, started, outcome, agent, kind, number, generation, attempt, ids, *error
 ):
     """What a log keeps of the end of a task until it is rendered."""
