@@ -89,8 +89,9 @@ def _draw() -> str:
     digits = "0" * 16
     while digits.find("0" * 16) >= 0:
         digits = randbytes(16 * _BLOCK).hex(" ", 16)  # noqa: S311 - ids, not secrets
-    _drawn.extend(digits.split(" "))
-    return _take()
+    own, *others = digits.split(" ")
+    _drawn.extend(others)  # which other threads may have used up before this returns
+    return own
 
 
 class OTelTracer:
