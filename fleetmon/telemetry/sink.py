@@ -285,7 +285,8 @@ class LineWriter:
         self._closing = True
         self.mark = 0
         self._wake.set()
-        thread = self._thread
+        with self._lock:  # one that is just being started cannot be waited for yet
+            thread = self._thread
         if thread is None or thread is threading.current_thread():
             return not self.queue
         thread.join(deadline)
