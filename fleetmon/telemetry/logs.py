@@ -76,26 +76,7 @@ class JsonLog:
         writer = self._writer
         if len(queue) >= writer.mark and not writer.room("task"):
             return
-        if task.outcome:
-            queue.append(self._failed(task, len(queue)))
-        else:
-            queue.append(
-                (
-                    task.ended_at,
-                    task.started_at,
-                    task.agent_id,
-                    task.task_type,
-                    task.generation,
-                    task.attempt,
-                    task.id,
-                    task.ids,
-                )
-            )
-
-    @staticmethod
-    def _failed(task: TaskView, waiting: int) -> tuple[Any, ...]:
-        error = task.error
-        return (
+        facts: tuple[Any, ...] = (
             task.ended_at,
             task.started_at,
             task.agent_id,
@@ -104,10 +85,13 @@ class JsonLog:
             task.attempt,
             task.id,
             task.ids,
-            task.outcome,
-            task.error_type,
-            error if error is None or waiting < _ERRORS else type_of(error),
         )
+        outcome = task.outcome
+        if outcome:
+            error = task.error
+            told = error if error is None or len(queue) < _ERRORS else type_of(error)
+            facts = (*facts, outcome, task.error_type, told)
+        queue.append(facts)
 
     def line(self, line: dict[str, Any] | str) -> None:
         """Note a line of the host's own: a dictionary that nobody changes any more, or JSON text.
