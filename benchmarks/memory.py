@@ -14,7 +14,7 @@ import tracemalloc
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.scrape import INTERVAL, Population, stock_registry
-from fleetmon.numbers import Exemplar
+from fleetmon.readings import Exemplar
 from fleetmon.telemetry.collector import FleetCollector
 from fleetmon.telemetry.exposition import Renderer
 

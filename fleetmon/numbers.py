@@ -8,7 +8,7 @@ in between; readers look whether something did, and read again.
 
 What can be derived is not counted: a task is assigned once it waits, is in the table or has ended.
 Each of these steps is a single one under the lock, or the entry itself, so whoever reads under the
-lock, as :meth:`AgentNumbers.read` does, finds every task once, and the books balance in every
+lock, as :mod:`fleetmon.readings` does, finds every task once, and the books balance in every
 reading: ``assigned = sum(outcomes) + queued + in_flight``.
 """
 
@@ -16,13 +16,17 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from threading import RLock
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from fleetmon.busy import Trail
-from fleetmon.tables import items_of, values_of
+from fleetmon.tables import values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+    from fleetmon.readings import Exemplar
+
+R = TypeVar("R")
 
 SUCCEEDED, FAILED, CANCELLED, TIMED_OUT, DEAD_LETTERED = range(5)
 OUTCOMES = ("succeeded", "failed", "cancelled", "timed_out", "dead_lettered")
@@ -57,13 +61,8 @@ DEFAULT_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 _LABEL = 128  # characters of a task type
 
 
-class Exemplar(NamedTuple):
-    """A sampled task's identity beside one observation."""
-
-    trace_id: str  # 32 hex digits
-    span_id: str  # 16 hex digits
-    value: float
-    at: float  # wall clock, seconds
+Mark: TypeAlias = "Exemplar | tuple[str, float, float]"
+"""A sampled task beside an observation: readable, or its ids, seconds and wall clock."""
 
 
 class Flying(Protocol):
@@ -94,80 +93,7 @@ class TypeNumbers:
         self.outcomes = [0, 0, 0, 0, 0]  # indexed as OUTCOMES
         self.buckets = [0] * buckets  # not cumulative; the last is +Inf
         self.seconds = 0.0  # sum of all observed durations
-        # by bucket index; as the hot path leaves them, with the ids as a task has them, or readable
-        self.exemplars: dict[int, Exemplar | tuple[str, float, float]] | None = None
-
-
-class TypeReading(NamedTuple):
-    """A frozen copy of :class:`TypeNumbers`."""
-
-    task_type: str
-    assigned: int
-    outcomes: tuple[int, ...]
-    buckets: tuple[int, ...]
-    seconds: float
-    exemplars: dict[int, Exemplar] | None
-
-
-class Tally(NamedTuple):
-    """The numbers of one agent over all its task types, at one instant.
-
-    A third of the cost of a whole :class:`NumbersReading`, for those who look often.
-    """
-
-    assigned: int
-    outcomes: tuple[int, ...]  # indexed as OUTCOMES
-    buckets: tuple[int, ...]  # not cumulative; the last is +Inf
-    failures: int  # of all types, lapses included
-    in_flight: int
-    queued: int
-    utilization: float
-    redelivered: int
-    recoveries: tuple[int, int]  # indexed as RECOVERY_OUTCOMES
-    restarts: int
-
-
-class NumbersReading(NamedTuple):
-    """All numbers of one agent at one instant."""
-
-    types: tuple[TypeReading, ...]
-    failures: dict[str, int]
-    failure_exemplars: dict[str, Exemplar] | None
-    in_flight: int
-    queued: int
-    busy_seconds: float
-    utilization: float
-    redelivered: int
-    recovery_attempts: int
-    recoveries: tuple[int, int]  # indexed as RECOVERY_OUTCOMES
-    restarts: int
-    blocked_seconds: float
-    lifecycle: str
-    health: int
-
-    @property
-    def assigned(self) -> int:
-        """Tasks accepted so far, all types."""
-        return sum(t.assigned for t in self.types)
-
-    def outcome(self, index: int) -> int:
-        """Tasks that ended with ``OUTCOMES[index]``, all types."""
-        return sum(t.outcomes[index] for t in self.types)
-
-    def tally(self) -> Tally:
-        """Return the same over all types."""
-        return Tally(
-            self.assigned,
-            _added([t.outcomes for t in self.types], len(OUTCOMES)),
-            _added([t.buckets for t in self.types], 0),
-            sum(self.failures.values()),
-            self.in_flight,
-            self.queued,
-            self.utilization,
-            self.redelivered,
-            self.recoveries,
-            self.restarts,
-        )
+        self.exemplars: dict[int, Mark] | None = None  # by bucket index
 
 
 class AgentNumbers:
@@ -438,10 +364,19 @@ class AgentNumbers:
         Utilization is busy capacity-seconds within the window divided by capacity times window;
         tasks still running count up to ``now``. How exact it is, says :class:`Trail`.
         """
+        return self.untorn(_busy, now)
+
+    def untorn(self, look: Callable[[AgentNumbers, float, tuple[int, int]], R], now: float) -> R:
+        """Return what ``look`` finds under the lock without anybody writing meanwhile.
+
+        Args:
+            look: gets these numbers, the clock, and :attr:`written`.
+            now: supervisor's clock, seconds.
+        """
         with self.lock:
             while True:
                 before = self.written
-                found = self.busy_locked(now, self.flying(), before)
+                found = look(self, now, before)
                 if self.written == before:
                     return found
 
@@ -477,105 +412,9 @@ class AgentNumbers:
             trail.clear()
         return busy, min(1.0, max(0.0, used / (self.capacity * self.window)))
 
-    def tally(self, now: float) -> Tally:
-        """Return the numbers over all task types as of ``now``, consistent in themselves."""
-        with self.lock:
-            while True:
-                before = self.written
-                found = self._tallied(now, before)
-                if self.written == before:
-                    return found
 
-    def _tallied(self, now: float, before: tuple[int, int]) -> Tally:
-        flying = self.flying()
-        utilization = self.busy_locked(now, flying, before)[1]
-        types = tuple(self.types.values())
-        outcomes = _added([t.outcomes for t in types], len(OUTCOMES))
-        return Tally(
-            sum(outcomes) + self.queued + len(flying),
-            outcomes,
-            _added([t.buckets for t in types], 0),
-            sum(self.failures.values()),
-            len(flying),
-            self.queued,
-            utilization,
-            self.redelivered,
-            (self.recoveries[0], self.recoveries[1]),
-            self.restarts,
-        )
-
-    def read(self, now: float) -> NumbersReading:
-        """Return all numbers as of ``now``, consistent in themselves."""
-        with self.lock:
-            while True:
-                before = self.written
-                found = self._read(now, before)
-                if self.written == before:
-                    return found
-
-    def _read(self, now: float, before: tuple[int, int]) -> NumbersReading:
-        flying = self.flying()
-        busy, utilization = self.busy_locked(now, flying, before)
-        begun = by_slot(flying)
-        return NumbersReading(
-            tuple(
-                TypeReading(
-                    t.task_type,
-                    sum(t.outcomes) + t.queued + begun.get(t, 0),
-                    tuple(t.outcomes),
-                    tuple(t.buckets),
-                    t.seconds,
-                    readable(t.exemplars),
-                )
-                for t in self.types.values()
-            ),
-            dict(self.failures),
-            None if self.failure_exemplars is None else dict(self.failure_exemplars),
-            len(flying),
-            self.queued,
-            busy,
-            utilization,
-            self.redelivered,
-            self.recovery_attempts,
-            (self.recoveries[0], self.recoveries[1]),
-            self.restarts,
-            self.blocked_seconds,
-            self.lifecycle,
-            self.health,
-        )
-
-
-def by_slot(flying: Sequence[Flying]) -> dict[TypeNumbers, int]:
-    """Return how many of these tasks there are of each type."""
-    found: dict[TypeNumbers, int] = {}
-    for task in flying:
-        slot = task.slot
-        found[slot] = found.get(slot, 0) + 1
-    return found
-
-
-def split(ids: str) -> tuple[str, str]:
-    """Return trace and span id as hex digits; see :class:`fleetmon.hooks.Identified`."""
-    return ids[:32], ids[32:] or ids[:16]
-
-
-def readable(
-    kept: dict[int, Exemplar | tuple[str, float, float]] | None,
-) -> dict[int, Exemplar] | None:
-    """Return exemplars in their readable form, whichever way they lie."""
-    if kept is None:
-        return None
-    return {
-        bucket: e if isinstance(e, Exemplar) else Exemplar(*split(e[0]), *e[1:])
-        for bucket, e in items_of(kept)
-    }
-
-
-def _added(columns: Sequence[Sequence[int]], none: int) -> tuple[int, ...]:
-    """Return sums by position; without any column ``none`` zeros."""
-    if len(columns) == 1:  # most agents know one type of task
-        return tuple(columns[0])
-    return tuple(map(sum, zip(*columns, strict=True))) if columns else (0,) * none
+def _busy(numbers: AgentNumbers, now: float, before: tuple[int, int]) -> tuple[float, float]:
+    return numbers.busy_locked(now, numbers.flying(), before)
 
 
 def _label(value: object) -> str:

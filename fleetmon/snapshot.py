@@ -5,10 +5,12 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from fleetmon.numbers import CANCELLED, DEAD_LETTERED, FAILED, SUCCEEDED, TIMED_OUT, NumbersReading
+from fleetmon.numbers import CANCELLED, DEAD_LETTERED, FAILED, SUCCEEDED, TIMED_OUT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from fleetmon.readings import NumbersReading
 
 
 class Condition(NamedTuple):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetmon.numbers import AgentNumbers
+from fleetmon.readings import read
 
 IDS = count(1)
 WINDOW = 60.0
@@ -120,6 +121,6 @@ def test_a_task_that_waits_again_is_assigned_once():
     task = SimpleNamespace(id=1, slot=slot, started_at=0.0)
     numbers.begin_queued(task)
     numbers.requeue(task, 3.0)
-    reading = numbers.read(4.0)
+    reading = read(numbers, 4.0)
     assert (reading.assigned, reading.queued, reading.in_flight) == (1, 1, 0)
     assert (reading.redelivered, reading.busy_seconds) == (1, 3.0)

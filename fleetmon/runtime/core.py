@@ -16,6 +16,7 @@ from fleetmon.policy.failing import FailureRate
 from fleetmon.policy.hangs import HeartbeatWatch
 from fleetmon.policy.health import health, lifecycle
 from fleetmon.policy.transitions import Actual, Desired
+from fleetmon.readings import read
 from fleetmon.runtime import judge
 from fleetmon.runtime.machine import Machine
 from fleetmon.runtime.row import row_of
@@ -26,7 +27,7 @@ from fleetmon.tables import values_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fleetmon.numbers import Exemplar
+    from fleetmon.readings import Exemplar
     from fleetmon.roster import RosterEntry
     from fleetmon.rows import AgentRow
     from fleetmon.runtime.fleet import Fleet
@@ -331,7 +332,7 @@ class AgentCore:
             self.spec.queue,
             self.accepting,
             tasks,
-            self.numbers.read(now),
+            read(self.numbers, now),
             machine.current_streak(now),
             None if due is None else max(0.0, due - now),
             self.last_lapse,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleetmon.policy.health import health, lifecycle
+from fleetmon.readings import tally
 from fleetmon.rows import AgentRow, quantiles
 from fleetmon.tables import values_of
 
@@ -32,7 +33,7 @@ def row_of(core: AgentCore, now: float) -> AgentRow:
     desired, actual = machine.desired, machine.actual
     conditions = core.conditions
     lapse = core.last_lapse
-    told = numbers.tally(now)
+    told = tally(numbers, now)
     p50, p95 = quantiles((0.5, 0.95), bounds, told.buckets)
     return _new(
         AgentRow,

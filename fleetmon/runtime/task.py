@@ -13,14 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from fleetmon import hooks
 from fleetmon.errors import TaskCancelledError, TaskTimeoutError
-from fleetmon.numbers import (
-    CANCELLED,
-    FAILED,
-    SUCCEEDED,
-    TIMED_OUT,
-    Exemplar,
-    split,
-)
+from fleetmon.numbers import CANCELLED, FAILED, SUCCEEDED, TIMED_OUT
+from fleetmon.readings import Exemplar, split
 from fleetmon.runtime import judge
 from fleetmon.runtime.phase import ENDED, RUNNING, WAITING
 

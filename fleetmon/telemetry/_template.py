@@ -11,13 +11,15 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from fleetmon.numbers import LIFECYCLES, OUTCOMES, RECOVERY_OUTCOMES, by_slot, readable
+from fleetmon.numbers import LIFECYCLES, OUTCOMES, RECOVERY_OUTCOMES
+from fleetmon.readings import by_slot, readable
 from fleetmon.telemetry import families as f
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fleetmon.numbers import AgentNumbers, Exemplar
+    from fleetmon.numbers import AgentNumbers
+    from fleetmon.readings import Exemplar
 
 AGENT = b"\xff"
 NEXT = b"\xfe"
@@ -112,7 +114,7 @@ class Templates:
     def read(self, numbers: AgentNumbers, now: float) -> AgentText:
         """Return the text of one agent as of ``now``, its numbers taken under its lock at once.
 
-        They are taken as they lie and not by :meth:`AgentNumbers.read`: its records would be
+        They are taken as they lie and not by :func:`fleetmon.readings.read`: its records would be
         thrown away right after, and cost a tenth of a scrape.
         """
         assigned: list[Any] = []

@@ -20,12 +20,14 @@ from prometheus_client.metrics_core import (
 from prometheus_client.samples import Exemplar as StockExemplar
 
 from fleetmon.numbers import LIFECYCLES, OUTCOMES, RECOVERY_OUTCOMES
+from fleetmon.readings import read
 from fleetmon.telemetry import families as f
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from fleetmon.numbers import AgentNumbers, Exemplar, NumbersReading
+    from fleetmon.numbers import AgentNumbers
+    from fleetmon.readings import Exemplar, NumbersReading
     from fleetmon.telemetry.families import Family, NumbersSource
 
 _muted = local()
@@ -54,7 +56,7 @@ class FleetCollector:
         if getattr(_muted, "on", False):
             return
         now = self._source.now()
-        readings = [(f.clean(n.agent_id), n, n.read(now)) for n in self._source.agents()]
+        readings = [(f.clean(n.agent_id), n, read(n, now)) for n in self._source.agents()]
         fleet = self._source.fleet()
         for family in f.AGENT_FAMILIES:
             metric = _metric(family)

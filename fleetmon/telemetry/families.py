@@ -18,7 +18,8 @@ from fleetmon._version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from fleetmon.numbers import AgentNumbers, Exemplar
+    from fleetmon.numbers import AgentNumbers
+    from fleetmon.readings import Exemplar
     from fleetmon.snapshot import FleetReading
 
 _PLAIN_FROM, _PLAIN_TO = -1e300, 1e6

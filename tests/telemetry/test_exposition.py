@@ -27,7 +27,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.registry import DuplicateTimeseries
 
-from fleetmon.numbers import ERROR_TYPES, LIFECYCLES, OUTCOMES, AgentNumbers, Exemplar
+from fleetmon.numbers import ERROR_TYPES, LIFECYCLES, OUTCOMES, AgentNumbers
+from fleetmon.readings import Exemplar, read
 from fleetmon.snapshot import FleetReading
 from fleetmon.telemetry import families
 from fleetmon.telemetry.collector import FleetCollector
@@ -199,7 +200,7 @@ def test_utilization_falls_to_zero_when_another_reader_dropped_the_trace():
     renderer = Renderer(source)
     assert b'agents_utilization_ratio{agent_id="A"} 0.0\n' not in ours(renderer)
     source.clock += 1000
-    source.numbers[0].read(source.clock)
+    read(source.numbers[0], source.clock)
     assert b'agents_utilization_ratio{agent_id="A"} 0.0\n' in ours(renderer)
 
 
