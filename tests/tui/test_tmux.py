@@ -155,6 +155,10 @@ def stopped(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
+def threads(pid):
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
 def test_a_dashboard_that_was_suspended_is_whole_again_and_does_not_take_old_frames_for_new(
     tmp_path,
 ):
@@ -165,6 +169,7 @@ def test_a_dashboard_that_was_suspended_is_whole_again_and_does_not_take_old_fra
         terminal.run("tui")
         whole = terminal.until(lambda s: "● live" in s and "ANT" in s, "live rows")
         dashboard = terminal.program()
+        before = threads(dashboard)
         for stop in (lambda: terminal.press("C-z"), lambda: os.kill(dashboard, signal.SIGSTOP)):
             stop()
             terminal.wait(lambda: stopped(dashboard), "it is suspended")
@@ -172,6 +177,8 @@ def test_a_dashboard_that_was_suspended_is_whole_again_and_does_not_take_old_fra
             terminal.until(lambda s: "● live" in s and "CAT" in s, "live rows again")
             terminal.until(lambda s: s.splitlines()[2] == whole.splitlines()[2], "the headings")
             terminal.until(lambda s: s.splitlines()[-1] == whole.splitlines()[-1], "the keys")
+            # two that read keys would take them from each other
+            terminal.wait(lambda: threads(dashboard) == before, "as many threads as before")
         terminal.press("C-z")
         terminal.wait(lambda: stopped(dashboard), "it is suspended")
         os.kill(demo.pid, signal.SIGSTOP)  # and sends nothing more, but what is on its way

@@ -14,11 +14,13 @@ from textual.screen import Screen
 from fleetmon_tui.lines.screen import compose
 from fleetmon_tui.state.themes import THEMES
 from fleetmon_tui.view.canvas import Canvas
+from fleetmon_tui.view.driver import resuming
 from fleetmon_tui.view.mouse import clicked
 from fleetmon_tui.view.styles import Styles
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
+    from textual.driver import Driver
 
     from fleetmon_tui.session import Session
     from fleetmon_tui.state.sheets import Effect
@@ -79,6 +81,10 @@ class FleetApp(App[None], inherit_bindings=False):
         self._cost = 0.0
         self._still = 0  # seconds in which nothing happened, and nothing on the screen changed
         self._woken = False
+
+    def get_driver_class(self) -> type[Driver]:
+        """Return Textual's choice, or ours for terminals."""
+        return resuming(super().get_driver_class())
 
     def get_default_screen(self) -> Deck:
         """Return the only screen."""
