@@ -143,7 +143,7 @@ class ServerThread:
         # not uvicorn's Server: that one polls ten times a second and speaks on the host's loggers
         stop = self._stop = asyncio.Event()
         loop = self._loop = asyncio.get_running_loop()
-        loop.set_exception_handler(_told)
+        loop.set_exception_handler(self._told)
         servers = [
             await loop.create_server(
                 protocol,
@@ -174,12 +174,13 @@ class ServerThread:
         for transport in self.connections:
             transport.abort()
 
-
-def _told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    error = context.get("exception")
-    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
-        return  # once a second, with a traceback, until the host has descriptors again
-    loop.default_exception_handler(context)
+    def _told(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+            return  # once a second, with a traceback, until the host has descriptors again
+        if isinstance(error, ValueError) and self._stop is not None and self._stop.is_set():
+            return  # the second is over, and the listener is closed by now
+        loop.default_exception_handler(context)
 
 
 def parse(listen: str) -> tuple[str, int]:

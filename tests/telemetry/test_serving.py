@@ -338,3 +338,25 @@ def test_logging_of_the_host_is_left_alone(source, caplog):
     server.close()
     assert (access.handlers, access.propagate, access.level) == before
     assert not [r for r in caplog.records if r.name.startswith("uvicorn")]
+
+
+@pytest.mark.parametrize(("ends", "told"), [(True, 0), (False, 1)])
+def test_an_accept_that_waited_for_descriptors_says_nothing_of_a_server_that_has_ended(
+    source, caplog, ends, told
+):
+    server = MetricsServer(metrics_app(source), "127.0.0.1:0")
+    server.start()
+    thread, done = server._thread, threading.Event()
+    gone = socket.socket()
+    gone.close()
+
+    def a_second_later():  # this is what asyncio does with a listener for which there was none
+        if ends:
+            thread._stop.set()
+        thread._loop.call_soon(thread._loop._start_serving, None, gone)
+        thread._loop.call_soon(done.set)
+
+    thread.call_soon(a_second_later)
+    assert done.wait(20)
+    server.close()
+    assert len([r for r in caplog.records if "_start_serving" in r.getMessage()]) == told
