@@ -133,11 +133,11 @@ async def test_two_operators_at_once_get_consistent_answers(reachable):
         told = sorted((a["command"], a["result"]) for a in answers)
         assert told == sorted((data["command"], data["result"]) for data in audit)
         assert [data["actor"] for data in audit].count("ann") == 5
-        # the last that was accepted is what is true
-        last = [d["command"] for d in audit if d["result"] == "accepted"
-                and d["command"] in {"pause", "resume"}]  # fmt: skip
-        wanted = {"pause": "paused", "resume": "run"}[last[-1]] if last else "run"
-        assert fleet.agent("APEX").snapshot().desired == wanted
+        # the last that was accepted is what is true: a restart, too, ends a pause
+        wanted = {"pause": "paused", "resume": "run", "restart": "run"}
+        accepted = [data["command"] for data in audit if data["result"] == "accepted"]
+        assert accepted
+        assert fleet.agent("APEX").snapshot().desired == wanted[accepted[-1]]
 
 
 async def test_endless_requests_do_not_grow_the_process(reachable):
