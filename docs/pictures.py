@@ -15,6 +15,7 @@ from fleetmon_tui.start import Options, session_of
 from fleetmon_tui.view.app import FleetApp
 
 HERE = Path(__file__).parent
+FALLEN = 12
 
 
 async def main() -> None:
@@ -24,7 +25,10 @@ async def main() -> None:
     )
     app = FleetApp(session)
     async with app.run_test(size=(110, 30)) as pilot:
-        await asyncio.sleep(33)  # histories want something to show, and most of the fleet to fall
+        await asyncio.sleep(20)  # histories want something to show
+        async with asyncio.timeout(90):  # most of the fleet falls once in a minute
+            while session.dashboard.counts[1] + session.dashboard.counts[2] < FALLEN:
+                await asyncio.sleep(0.1)
         for name, keys in (
             ("fleet", ("t",)),
             ("question", ("t", "g", "space", "space", "space", "r")),

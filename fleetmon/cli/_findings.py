@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleetmon._version import __version__
 from fleetmon.cli import _fleet as fleet
-from fleetmon.cli._words import duration
+from fleetmon.cli._words import duration, several
 from fleetmon.control import registry
 from fleetmon.control.client import CLOSED
 from fleetmon.control.protocol import PROTOCOL, ControlError, RequestError
@@ -338,7 +338,7 @@ def _now(snapshot: SnapshotShape) -> Iterator[Finding]:
         yield Finding("note", f"it needed {duration(snapshot['took'])} for one picture of itself")
     count = len(snapshot["warnings"])
     if count:
-        many = "1 warning" if count == 1 else f"{count} warnings"
+        many = several(count, "warning")
         yield Finding("note", f"it has {many}", "fleetmon status")
     if not (snapshot.get("left_out") or any(a["mode"] != "declared" for a in snapshot["agents"])):
         yield Finding("note", "it has no agents yet", "Supervisor.add or Supervisor.attach")

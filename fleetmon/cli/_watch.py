@@ -132,7 +132,8 @@ class _Screen:
         self._warned = {key: told["text"] for key, told in there.items()}
         if frame["dead_letters"] != self._letters:
             self._letters = frame["dead_letters"]
-            out.say(f"! {self._letters} dead letters: fleetmon dead-letters")
+            many = words.several(self._letters, "dead letter")
+            out.say(f"! {many}: fleetmon dead-letters")
 
     def _rows(self, now: float, *, whole: bool) -> None:
         mirror = self.mirror

@@ -51,6 +51,11 @@ def duration(seconds: float) -> str:
     return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
 
 
+def several(number: int, one: str) -> str:
+    """Return a number with its noun, ``1 restart`` or ``3 restarts``."""
+    return f"{number} {one}" if number == 1 else f"{number} {one}s"
+
+
 def clock(at: float) -> str:
     """Return a moment of today as ``12:34:56``, another one with its date."""
     when = time.localtime(at)
@@ -122,11 +127,7 @@ def alarms(
             for c in a["conditions"]
         ]
     if fleet["dead_letters"]:
-        many = (
-            "1 dead letter"
-            if fleet["dead_letters"] == 1
-            else f"{fleet['dead_letters']} dead letters"
-        )
+        many = several(fleet["dead_letters"], "dead letter")
         lines.append(f"{style('!', 'yellow')} {many}: fleetmon dead-letters")
     return lines
 

@@ -17,7 +17,6 @@ _OUTCOMES = {
     "failed": "failed",
     "timed_out": "timed out",
     "cancelled": "cancelled",
-    "dead_lettered": "dead letters",
 }
 
 _HISTORY = 20  # events
@@ -62,8 +61,8 @@ def _rows(agent: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     lapses = agent["streak"]
     yield (
         "life",
-        f"generation {agent['generation']}, {agent['restarts']} restarts"
-        + (f", {lapses} lapses in a row" if lapses else ""),
+        f"generation {agent['generation']}, {words.several(agent['restarts'], 'restart')}"
+        + (f", {words.several(lapses, 'lapse')} in a row" if lapses else ""),
     )
     yield (
         "work",
@@ -76,9 +75,8 @@ def _rows(agent: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         "tasks",
         (
             f"{agent['assigned']} accepted: "
-            + ", ".join(f"{agent[name]} {said}" for name, said in _OUTCOMES.items()).replace(
-                " 1 dead letters", " 1 dead letter"
-            )
+            + ", ".join(f"{agent[name]} {said}" for name, said in _OUTCOMES.items())
+            + f", {words.several(agent['dead_lettered'], 'dead letter')}"
         ),
     )
     if agent.get("p50") is not None:

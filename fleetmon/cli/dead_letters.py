@@ -110,7 +110,7 @@ def _agreed(letters: list[DeadLetterShape]) -> bool:
     if not sys.stdin.isatty():
         out.complain("dead-letters", "nobody can be asked here; add --yes, or --dry-run")
         return False
-    many = "1 dead letter" if len(letters) == 1 else f"{len(letters)} dead letters"
+    many = words.several(len(letters), "dead letter")
     lines = [f"retry {many}:", *map(_line, letters), f"retry {many}? [y/N] "]
     sys.stderr.write("\n".join(lines))
     sys.stderr.flush()

@@ -86,6 +86,7 @@ def test_warnings_come_change_and_go_and_dead_letters_are_counted(screen):
         "- A: stall is over",
         "! 2 dead letters: fleetmon dead-letters",
     ]
+    assert screen({**FLEET, "dead_letters": 1}) == ["! 1 dead letter: fleetmon dead-letters"]
 
 
 def test_events_losses_and_the_end_are_lines(screen):

@@ -10,7 +10,7 @@ from fleetmon_tui.state import words
 from fleetmon_tui.state.columns import ended, lifecycle
 from fleetmon_tui.state.history import TOP
 from fleetmon_tui.state.journal import entry
-from fleetmon_tui.state.text import age, clean, cut, duration, fit, spark, wrapped
+from fleetmon_tui.state.text import age, clean, cut, duration, fit, several, spark, wrapped
 from fleetmon_tui.state.ui import Item
 
 if TYPE_CHECKING:
@@ -142,15 +142,16 @@ def _now(out: _Writer, dashboard: Dashboard, row: Row, clock: float) -> None:
         "tasks",
         f"{row[at.ASSIGNED]} accepted, {ended(row)} ended: {row[at.SUCCEEDED]} succeeded, "
         f"{row[at.FAILED]} failed, {row[at.TIMED_OUT]} timed out, {row[at.CANCELLED]} cancelled, "
-        f"{row[at.DEAD_LETTERED]} dead letters; {row[at.REDELIVERED]} delivered again",
+        f"{several(row[at.DEAD_LETTERED], 'dead letter')}; {row[at.REDELIVERED]} delivered again",
     )
     p50, p95 = (duration(row[x]) or glyphs.dash for x in (at.P50, at.P95))
     out.fact("durations", f"median {p50}, 95th percentile {p95}")
     out.fact(
         "lives",
-        f"incarnation {row[at.GENERATION]}, {row[at.RESTARTS]} restarts, "
-        f"{row[at.RECOVERIES]} recoveries verified, {row[at.RECOVERIES_FAILED]} failed, "
-        f"{row[at.STREAK]} lapses in a row, {row[at.ZOMBIES]} zombies",
+        f"incarnation {row[at.GENERATION]}, {several(row[at.RESTARTS], 'restart')}, "
+        f"{several(row[at.RECOVERIES], 'recovery', 'recoveries')} verified, "
+        f"{row[at.RECOVERIES_FAILED]} failed, {several(row[at.STREAK], 'lapse')} in a row, "
+        f"{several(row[at.ZOMBIES], 'zombie')}",
     )
     lapse = row[at.LAPSE]
     if lapse:

@@ -224,6 +224,11 @@ def count(number: int) -> str:
     return "many"
 
 
+def several(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun, ``1 restart`` or ``3 restarts``."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def bar(ratio: float, width: int, glyphs: Glyphs) -> str:
     """Return a bar of ``width`` cells; anything above zero shows."""
     share = min(1.0, max(0.0, ratio))
