@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from fleetmon.policy.lints import (
@@ -129,9 +130,12 @@ class Storm(Rule):
             text = f"most of the fleet fell for one reason{cause}; restarts wait for a probe"
             yield "", None, text
             return
-        fallen = {agent_id for _, agent_id in past.lapses}
+        fallen = {agent_id: what for _, agent_id, what in past.lapses}
         if len(fallen) >= max(STORM_AGENTS, STORM_SHARE * picture.size):
             text = f"{len(fallen)} of {picture.size} agents lapsed within {STORM_WINDOW:g} s"
+            what, many = Counter(fallen.values()).most_common(1)[0]
+            if what and 2 * many >= len(fallen):
+                text += f", {many} of them: {what}"
             yield "", past.lapses[0][0], text
 
     def summary(self, count: int) -> str:  # noqa: ARG002 - a fleet has one storm

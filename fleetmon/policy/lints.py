@@ -80,7 +80,7 @@ class Past:
 
     Attributes:
         falls: by agent, when it fell after a verified recovery.
-        lapses: ``(when, agent)`` of the whole fleet, oldest first.
+        lapses: ``(when, agent, what of)`` of the whole fleet, oldest first.
         hung: by agent, ``(when, sentence)`` of the last task beyond its hard limit.
         blocked: the event that says that a loop is blocked by what is no agent's task.
         held: the last event that says that a call in C kept the interpreter.
@@ -91,7 +91,7 @@ class Past:
     def __init__(self) -> None:
         """Know nothing."""
         self.falls: dict[str, deque[float]] = {}
-        self.lapses: deque[tuple[float, str]] = deque(maxlen=_LAPSES)
+        self.lapses: deque[tuple[float, str, str]] = deque(maxlen=_LAPSES)
         self.hung: dict[str, tuple[float, str]] = {}
         self.blocked: Event | None = None
         self.held: Event | None = None
@@ -104,7 +104,8 @@ class Past:
         """Remember an event, if it matters."""
         kind, agent_id, at = event.kind, event.agent_id, event.monotonic
         if kind == EventKind.LAPSED:
-            self.lapses.append((at, agent_id))
+            what = str(event.data.get("error") or event.data.get("reason") or "")
+            self.lapses.append((at, agent_id, what))
             if agent_id in self._back:
                 self._back.discard(agent_id)
                 self.falls.setdefault(agent_id, deque(maxlen=4 * FLAPS)).append(at)

@@ -39,8 +39,8 @@ def falls(*times):
     ]
 
 
-def lapses(*agents, at=99.0):
-    return [event(KIND.LAPSED, at, agent) for agent in agents]
+def lapses(*agents, at=99.0, **data):
+    return [event(KIND.LAPSED, at, agent, **data) for agent in agents]
 
 
 WHERE = {"file": "a.py", "line": 7, "function": "run", "seconds": 0.5}
@@ -66,6 +66,12 @@ RAISED = [
     ("storm", picture(cause=True), [event(KIND.SHARED_CAUSE_OPENED, 99.0, "", cause="Io")],
      "fell for one reason (Io)", "agents fall in numbers"),
     ("storm", picture(), lapses("A", "B", "C", "D", "E"), "5 of 10 agents lapsed within 30 s",
+     "agents fall in numbers"),
+    ("storm", picture(),
+     [*lapses("A", "B", "C", "D", error="Io"), *lapses("E", error="Other", reason="hung")],
+     "5 of 10 agents lapsed within 30 s, 4 of them: Io", "agents fall in numbers"),
+    ("storm", picture(), lapses("A", "B", "C", "D", "E", reason="factory raised"),
+     "5 of 10 agents lapsed within 30 s, 5 of them: factory raised",
      "agents fall in numbers"),
     ("near_exhaustion", picture(100.0, AgentFacts("APEX", lapses=4)), [],
      "4 of 5 restarts within 600 s are spent; 2 more lapses", "1 agent has nearly spent"),
