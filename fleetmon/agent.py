@@ -166,7 +166,7 @@ class Agent:
         task.cancel_reason = ""
         task.origin = task.failure = task.timer = None
         # what create_future() of any loop comes to, without the call of a function in Python
-        future = task.future = asyncio.Future(loop=fleet.loop)
+        future = task.future = asyncio.Future(loop=fleet.home)
         if deadline is not None:
             task.deadline = deadline
             self._arm(task)

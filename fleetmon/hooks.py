@@ -144,8 +144,12 @@ class TaskTracer(Protocol):
     def begin(self, task: TaskView) -> None:
         """Give the task its ids, start a span if sampled, make its context current."""
 
-    def end(self, task: TaskView) -> None:
-        """End the span and restore the context that was current before ``begin``."""
+    def end(self, task: TaskView) -> bool | None:
+        """End the span and restore the context that was current before ``begin``.
+
+        Returns:
+            Whether the span is recorded, and so worth an exemplar.
+        """
 
     def carry(self, task: TaskView) -> Mapping[str, str]:
         """Return the task's context as headers that pickle, for work in another process."""

@@ -105,15 +105,16 @@ class AgentNumbers:
             task, without the lock, and taken out by :meth:`end` and :meth:`requeue`.
         begun: id of the task that began last, set after its entry was made.
         ended_last: id of the task that ended last.
+        acquire: takes :attr:`lock`; bound once, since ``with`` costs twice what the two do.
+        release: gives it back.
+        shortest: upper bound of the first bucket, in which most tasks of a busy agent end.
+        trail: where busy time stood within the window.
     """
 
     __slots__ = (
-        "_acquire",
         "_left",
-        "_release",
-        "_shortest",
         "_told",
-        "_trail",
+        "acquire",
         "agent_id",
         "begun",
         "blocked_seconds",
@@ -131,7 +132,10 @@ class AgentNumbers:
         "recoveries",
         "recovery_attempts",
         "redelivered",
+        "release",
         "restarts",
+        "shortest",
+        "trail",
         "type_limit",
         "types",
         "version",
@@ -170,7 +174,7 @@ class AgentNumbers:
         self.begun = self.ended_last = 0
         self.inflight: dict[int, Any] = {}
         self.bounds = bounds
-        self._shortest = bounds[0] if bounds else float("-inf")
+        self.shortest = bounds[0] if bounds else float("-inf")
         self.capacity = capacity
         self.info = info
         self.type_limit = type_limit
@@ -190,14 +194,13 @@ class AgentNumbers:
         self.health = 0
         self._left = 0.0  # busy seconds of attempts that ended without an outcome
         self._told = 0.0  # busy seconds that a reader was told: never fewer afterwards
-        self._trail = Trail(now, window)
+        self.trail = Trail(now, window)
 
     def renew(self) -> None:
         """Take a new lock: the first one, or in a forked child, where the old one may be held."""
         self.lock = RLock()
-        # bound once: a ``with`` statement costs twice what these two do
-        self._acquire = self.lock.acquire
-        self._release = self.lock.release
+        self.acquire = self.lock.acquire
+        self.release = self.lock.release
 
     # -- writing; every method below takes the lock itself unless it says otherwise ------------
 
@@ -243,17 +246,20 @@ class AgentNumbers:
             self.version += 1
 
     def end(self, task: Flying, outcome: int, now: float) -> int:
-        """Count the end of a task in flight; returns the index of its duration bucket."""
+        """Count the end of a task in flight; returns the index of its duration bucket.
+
+        The two hot paths, ``Task.__exit__`` and ``Work._run``, spell this out.
+        """
         slot = task.slot
         started = task.started_at
         seconds = now - started
-        bucket = 0 if seconds <= self._shortest else bisect_left(self.bounds, seconds)
-        acquire, release = self._acquire, self._release
+        bucket = 0 if seconds <= self.shortest else bisect_left(self.bounds, seconds)
+        acquire, release = self.acquire, self.release
         acquire()
         try:
-            trail = self._trail
+            trail = self.trail
             if started < trail.since or now >= trail.until:
-                trail.note(started, now, self._ended_seconds())
+                trail.note(started, now, self.ended_seconds())
             slot.outcomes[outcome] += 1
             slot.buckets[bucket] += 1
             slot.seconds += seconds
@@ -265,7 +271,7 @@ class AgentNumbers:
 
     def mark(self, slot: TypeNumbers, bucket: int, exemplar: tuple[str, float, float]) -> None:
         """Keep a sampled task beside its bucket: its ids, seconds and wall clock."""
-        acquire, release = self._acquire, self._release
+        acquire, release = self.acquire, self.release
         acquire()
         try:
             if slot.exemplars is None:
@@ -287,7 +293,7 @@ class AgentNumbers:
         """Put a task that was in flight back among the waiting, for redelivery."""
         with self.lock:
             started = task.started_at
-            self._trail.note(started, now, self._ended_seconds())
+            self.trail.note(started, now, self.ended_seconds())
             self._left += now - started
             self.inflight.pop(task.id, None)
             task.slot.queued += 1
@@ -320,8 +326,9 @@ class AgentNumbers:
             self.blocked_seconds += seconds
             self.version += 1
 
-    def _ended_seconds(self) -> float:
-        # with the lock held; summed in the same order every time, so that it never falls
+    def ended_seconds(self) -> float:
+        """Return busy seconds of ended tasks; the caller holds the lock."""
+        # summed in the same order every time, so that it never falls
         return self._left + sum([slot.seconds for slot in self.types.values()])
 
     def ended(self) -> tuple[int, int]:
@@ -356,7 +363,7 @@ class AgentNumbers:
     @property
     def moving(self) -> bool:
         """Whether busy time or utilization may differ from the last reading without a change."""
-        return bool(self.inflight) or bool(self._trail)
+        return bool(self.inflight) or bool(self.trail)
 
     def busy(self, now: float) -> tuple[float, float]:
         """Return busy capacity-seconds so far, and the utilization (0 to 1) over the window.
@@ -395,8 +402,8 @@ class AgentNumbers:
             before: :attr:`written` before that; where it is another one by now, what is returned
                 is of no use.
         """
-        total = busy = self._ended_seconds()
-        trail = self._trail
+        total = busy = self.ended_seconds()
+        trail = self.trail
         used = 0.0
         if trail:
             used = total - trail.by(now - self.window, total)

@@ -99,7 +99,7 @@ def test_the_trace_of_an_agent_that_never_rests_is_bounded():
     for tick in range(1, 3000):
         numbers.end(running.pop(tick % 3), 0, tick * 0.9)
         running.append(begin(numbers, tick * 0.9))
-    assert len(numbers._trail._marks) <= 64
+    assert len(numbers.trail._marks) <= 64
     assert numbers.busy(2699.1)[1] == 1.0
 
 

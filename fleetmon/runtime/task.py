@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from bisect import bisect_left
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Self
 
@@ -180,11 +181,8 @@ class Task(hooks.Identified):
             except Exception:  # noqa: BLE001 - tracing must never fail a task
                 fleet.bus.hook_errors += 1
 
-    def end(self, outcome: int, *, last: bool = False) -> None:
-        """Count, end the span, write the log line; the caller has set ``error_type``.
-
-        ``last``: nothing else will begin in this context, so it need not be restored.
-        """
+    def end(self, outcome: int) -> None:
+        """Count, end the span, write the log line; the caller has set ``error_type``."""
         core = self.core
         fleet = core.fleet
         clock = core.now  # called where it stands, it would be looked up as a method first
@@ -195,16 +193,11 @@ class Task(hooks.Identified):
         tracer = fleet.tracer
         if tracer is not None:
             try:
-                if last:
-                    finish = fleet.finish
-                    finish(self)
-                else:
-                    tracer.end(self)
+                if tracer.end(self):
+                    seconds = now - self.started_at
+                    core.numbers.mark(self.slot, bucket, (self.ids, seconds, fleet.wall()))
             except Exception:  # noqa: BLE001 - tracing must never fail a task
                 fleet.bus.hook_errors += 1
-            if self.sampled:
-                seconds = now - self.started_at
-                core.numbers.mark(self.slot, bucket, (self.ids, seconds, fleet.wall()))
         log = fleet.log
         if log is not None:
             try:
@@ -305,7 +298,7 @@ class Task(hooks.Identified):
                 fleet.bus.hook_errors += 1
         return self
 
-    def __exit__(
+    def __exit__(  # noqa: C901 - in one piece: each call a task is one too many
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
@@ -326,16 +319,34 @@ class Task(hooks.Identified):
         now = self.ended_at = core.last_end = clock()
         self.state = ENDED
         self.outcome = SUCCEEDED
-        bucket = core.numbers.end(self, SUCCEEDED, now)
+        # AgentNumbers.end() in one piece
+        numbers = core.numbers
+        slot = self.slot
+        started = self.started_at
+        seconds = now - started
+        bucket = 0 if seconds <= numbers.shortest else bisect_left(numbers.bounds, seconds)
+        acquire, release = numbers.acquire, numbers.release
+        acquire()
+        try:
+            trail = numbers.trail
+            if started < trail.since or now >= trail.until:
+                trail.note(started, now, numbers.ended_seconds())
+            slot.outcomes[SUCCEEDED] += 1
+            slot.buckets[bucket] += 1
+            slot.seconds += seconds
+            number = numbers.ended_last = self.id
+            del numbers.inflight[number]
+        except KeyError:  # not there any more: somebody else ended it
+            pass
+        finally:
+            release()
         tracer = fleet.tracer
         if tracer is not None:
             try:
-                tracer.end(self)
+                if tracer.end(self):
+                    numbers.mark(slot, bucket, (self.ids, seconds, fleet.wall()))
             except Exception:  # noqa: BLE001 - tracing must never fail a task
                 fleet.bus.hook_errors += 1
-            if self.sampled:
-                seconds = now - self.started_at
-                core.numbers.mark(self.slot, bucket, (self.ids, seconds, fleet.wall()))
         log = fleet.log
         if log is not None:
             try:

@@ -1,4 +1,4 @@
-"""The mailbox of one agent: bounded, in order, and exact about what becomes of every task.
+"""The work of one agent: each task is handed out, ends once, and is booked by how it ended.
 
 There is no dispatcher: whoever ends a task starts the next. Runs in the supervisor's loop only.
 """
@@ -6,23 +6,15 @@ There is no dispatcher: whoever ends a task starts the next. Runs in the supervi
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from contextvars import copy_context
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
-from fleetmon.errors import (
-    DrainingError,
-    NotAcceptingError,
-    QueueFullError,
-    SpecError,
-    TaskCancelledError,
-    TaskFailedError,
-    WorkerDiedError,
-)
-from fleetmon.numbers import CANCELLED, SUCCEEDED, TIMED_OUT
-from fleetmon.policy.transitions import Actual, Desired
+from fleetmon.errors import TaskFailedError, WorkerDiedError
+from fleetmon.numbers import SUCCEEDED
+from fleetmon.policy.transitions import Desired
 from fleetmon.runtime import judge, pull
 from fleetmon.runtime.fate import conclude, error_of, settle, timeout_of
+from fleetmon.runtime.mailbox import Mailbox
 from fleetmon.runtime.phase import ENDED, RUNNING, WAITING
 from fleetmon.runtime.task import current, make_current
 from fleetmon.tables import values_of
@@ -34,48 +26,20 @@ if TYPE_CHECKING:
     from fleetmon.runtime.incarnation import Incarnation
     from fleetmon.runtime.task import Task
 
-_SLACK = 2  # ended tasks that may lie among the waiting before they are swept out
 
-
-class Work:
+class Work(Mailbox):
     """Tasks of one agent, waiting and running.
 
     Attributes:
-        waiting: accepted and not begun; may hold ended ones, which are skipped.
-        queued: how many in ``waiting`` still count.
         running: tasks that an incarnation works on and that nobody has given up.
-        pullers: bodies that wait for a task.
     """
 
-    __slots__ = ("_parked", "_room", "core", "pullers", "queued", "running", "waiting")
+    __slots__ = ("running",)
 
     def __init__(self, core: AgentCore) -> None:
         """Start empty."""
-        self.core = core
-        self.waiting: deque[Task] = deque()
-        self.queued = 0
+        super().__init__(core)
         self.running = 0
-        self.pullers: deque[asyncio.Future[None]] = deque()
-        self._room: deque[asyncio.Future[None]] = deque()
-        self._parked: dict[Task, Incarnation] = {}
-
-    # -- in --------------------------------------------------------------------------------------
-
-    def refuse(self) -> None:
-        """Raise the reason why no task is taken now, if there is one."""
-        core = self.core
-        if core.accepting:
-            return
-        state = core.numbers.lifecycle
-        if core.mode == "declared" or core.removed:
-            raise NotAcceptingError(core.agent_id, "absent")
-        if not core.fleet.accepting:
-            raise DrainingError(core.agent_id, core.fleet.phase)
-        if core.machine.desired is Desired.DRAINED:
-            raise DrainingError(core.agent_id, state)
-        if core.machine.desired is Desired.PAUSED:
-            state = "paused"
-        raise NotAcceptingError(core.agent_id, state)
 
     def put(self, task: Task) -> None:
         """Accept a task: start it now, or let it wait.
@@ -98,71 +62,11 @@ class Work:
             if core.journal is not None:
                 core.fleet.observers.accepted(task)
             return
-        if core.mode == "observed":
-            msg = (
-                f"{core.agent_id!r} is observed: the host runs its work; measure that with task() "
-                "or watch(), or add() the agent to hand tasks in"
-            )
-            raise SpecError(msg, field="agent_id", value=core.agent_id)
-        if self.queued >= core.spec.queue and not self.pullers:
-            raise QueueFullError(core.agent_id, core.spec.queue)
-        core.numbers.accept(task.slot)
-        task.context = copy_context()
-        task.parent = current()
-        if core.fleet.tracer is not None:  # a body that takes it lives in another context
-            task.capture(core.fleet.tracer)
-        task.progress_at = core.now() - core.fleet.blocked_total  # waiting since, in live time
-        self._append(task)
+        self.let_wait(task)
         if core.journal is not None:
             core.fleet.observers.accepted(task)
         if self.pullers:
             pull.feed(self)
-
-    async def room(self) -> None:
-        """Wait until there may be room in the queue."""
-        future: asyncio.Future[None] = self.core.fleet.loop.create_future()
-        self._room.append(future)
-        try:
-            await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
-                self._make_room()  # the room that was meant for this one goes to the next
-            raise
-
-    def put_last(self, task: Task) -> None:
-        """Let a task wait that was accepted in an earlier life, after all others."""
-        self._append(task)
-
-    def put_back(self, task: Task) -> None:
-        """Let an accepted task wait again, before all others."""
-        self._append(task, front=True)
-
-    def _append(self, task: Task, *, front: bool = False) -> None:
-        task.state = WAITING
-        self.queued += 1
-        if front:
-            self.waiting.appendleft(task)
-        else:
-            self.waiting.append(task)
-
-    def take_next(self) -> Task | None:
-        """Return the next task that still waits, no longer counted as queued here."""
-        while self.waiting:
-            task = self.waiting.popleft()
-            if task.state == WAITING:
-                self.queued -= 1
-                self._make_room()
-                return task
-        return None
-
-    def _make_room(self) -> None:
-        while self._room:
-            future = self._room.popleft()
-            if not future.done():
-                future.set_result(None)
-                return
-
-    # -- through ---------------------------------------------------------------------------------
 
     def dispatch(self) -> None:
         """Start what waits, as far as capacity goes."""
@@ -207,13 +111,13 @@ class Work:
         run = self._run(task, incarnation, call, argument)
         # A name of our own tells more than "Task-4711", which costs as much as a future to make.
         if queued and task.context is not None:
-            task.aio = fleet.loop.create_task(run, name=core.agent_id, context=task.context)
+            task.aio = fleet.home.create_task(run, name=core.agent_id, context=task.context)
         elif fleet.stock and fleet.home._task_factory is None:  # noqa: SLF001 - saves a function
             task.aio = asyncio.Task(run, loop=fleet.home, name=core.agent_id)  # as it would
         else:
-            task.aio = fleet.loop.create_task(run, name=core.agent_id)
+            task.aio = fleet.home.create_task(run, name=core.agent_id)
 
-    async def _run(
+    async def _run(  # noqa: C901, PLR0912, PLR0915 - in one piece: each call a task is one too many
         self,
         task: Task,
         incarnation: Incarnation,
@@ -258,7 +162,44 @@ class Work:
         ):
             self.returned(task, result)
             return
-        task.end(SUCCEEDED, last=True)
+        # Task.end() in one piece, and AgentNumbers.end() in it
+        clock = core.now
+        now = task.ended_at = clock()  # not core.last_end: that matters while somebody waits
+        task.state = ENDED
+        task.outcome = SUCCEEDED
+        numbers = core.numbers
+        slot = task.slot
+        started = task.started_at
+        seconds = now - started
+        bucket = 0 if seconds <= numbers.shortest else bisect_left(numbers.bounds, seconds)
+        acquire, release = numbers.acquire, numbers.release
+        acquire()
+        try:
+            trail = numbers.trail
+            if started < trail.since or now >= trail.until:
+                trail.note(started, now, numbers.ended_seconds())
+            slot.outcomes[SUCCEEDED] += 1
+            slot.buckets[bucket] += 1
+            slot.seconds += seconds
+            number = numbers.ended_last = task.id
+            del numbers.inflight[number]
+        except KeyError:  # not there any more: somebody else ended it
+            pass
+        finally:
+            release()
+        if tracer is not None:
+            finish = fleet.finish
+            try:
+                if finish(task):
+                    numbers.mark(slot, bucket, (task.ids, seconds, fleet.wall()))
+            except Exception:  # noqa: BLE001 - tracing must never fail a task
+                fleet.bus.hook_errors += 1
+        log = fleet.log
+        if log is not None:
+            try:
+                log.ended(task)
+            except Exception:  # noqa: BLE001 - logging must never fail a task
+                fleet.bus.hook_errors += 1
         future = task.future
         if future is not None and not future.done():
             future.set_result(result)
@@ -342,20 +283,6 @@ class Work:
             task.failed(error, core.fleet.classify(core, error))
         self.free(task)
 
-    def park(self, task: Task, incarnation: Incarnation) -> None:
-        """Let an accepted task wait until what is left of an old life has really ended."""
-        self._parked[task] = incarnation
-
-    def unpark(self, incarnation: Incarnation) -> None:
-        """The old attempts have really ended: hand their tasks out again."""
-        for task, owner in reversed(tuple(self._parked.items())):
-            if owner is incarnation:
-                del self._parked[task]
-                self.put_back(task)
-        if self.core.machine.actual is Actual.STOPPED:
-            self.cancel_waiting("stop")
-        self.dispatch()
-
     def free(self, task: Task) -> None:
         """Give its slot back, and let the next one have it."""
         # Its asyncio task has a context in which it is current: a cycle, which nothing but the
@@ -411,51 +338,6 @@ class Work:
         # a body must outlive what it has taken; and what has not begun looks at its reason first
         if task.aio is not None and task.thread and not task.pulled:
             task.aio.cancel()
-
-    def _drop_waiting(self, task: Task, reason: str) -> None:
-        if self._parked.pop(task, None) is None:
-            self.queued -= 1
-            self._make_room()
-        self._end_waiting(task, reason)
-        if len(self.waiting) > 2 * self.queued + _SLACK:  # those who gave up leave nothing behind
-            self.waiting = deque(t for t in self.waiting if t.state == WAITING)
-
-    def _end_waiting(self, task: Task, reason: str) -> None:
-        core = self.core
-        if reason == "timeout":
-            settle(task, error=timeout_of(task))
-            outcome = TIMED_OUT
-        else:
-            settle(
-                task,
-                error=error_of(
-                    TaskCancelledError, task, f"was cancelled by {reason} before it began"
-                ),
-            )
-            outcome = CANCELLED
-        if task.timer is not None:
-            task.timer.cancel()
-            task.timer = None
-        task.state = ENDED
-        task.outcome = outcome
-        task.payload = None
-        task.ended_at = core.now()
-        core.numbers.end_queued(task.slot, outcome)
-        core.fleet.observers.never_began(task)
-        if core.attention:
-            self.check_drained()
-
-    def cancel_waiting(self, reason: str) -> None:
-        """Cancel everything that has not begun."""
-        waiting = [*self.waiting, *self._parked]
-        self.waiting.clear()
-        self._parked.clear()
-        self.queued = 0
-        for task in waiting:
-            if task.state == WAITING:
-                self._end_waiting(task, reason)
-        while self._room:
-            self._make_room()
 
     def end_inflight(self, incarnation: Any, reason: str) -> None:
         """Cancel what an incarnation works on; ``lapse`` and ``restart`` go by policy."""

@@ -72,7 +72,7 @@ class Mold:
     def __init__(self, specimen: Span, told: ReadableSpan, tracer: Tracer) -> None:
         self._class = type(specimen)
         fields = vars(specimen)
-        self._told = {name: vars(told)[name] for name in _TOLD_SHARED}
+        self._told = dict(vars(told))
         self._told["_events"] = self._told["_links"] = ()  # nobody has asked, so nobody has added
         self._fields = {name: fields[name] for name in _SHARED}
         self._fields["_sampler"] = tracer.sampler
@@ -116,15 +116,14 @@ class Mold:
     ) -> ReadableSpan:
         """Return the record of a span that began as ``here`` says and has ended by now."""
         told: ReadableSpan = _new(ReadableSpan)
-        told.__dict__ = {
-            **self._told,
-            "_name": name,
-            "_context": context,
-            "_parent": here.parent,
-            "_attributes": here.attributes,
-            "_start_time": here.began,
-            "_end_time": ended,
-        }
+        # A copy of a whole dictionary is one of memory; one that is put together hashes every key.
+        told.__dict__ = fields = self._told.copy()
+        fields["_name"] = name
+        fields["_context"] = context
+        fields["_parent"] = here.parent
+        fields["_attributes"] = here.attributes
+        fields["_start_time"] = here.began
+        fields["_end_time"] = ended
         return told
 
 

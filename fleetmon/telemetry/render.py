@@ -62,8 +62,8 @@ _WARNING = frozenset(
 _Pieces = tuple[str, str, str, str, str, str]
 _SPAN = '","span_id":"'
 _trunc = float.__trunc__  # a third of what int() costs on Python 3.11
-# Formatting a number costs four times a look-up; what is not there, such as a negative one, is odd.
-_DIGITS = {n: f"{n:03d}" for n in range(1000)}
+# Formatting a number costs many times a look-up, one in a dictionary six times one in a list.
+_DIGITS = [f"{n:03d}" for n in range(1000)]
 
 
 class Renderer:
@@ -129,8 +129,8 @@ class Renderer:
                     ) or self._prepare(key)
                 micros = trunc((ended - begins) * 1e6)
                 taken = trunc((ended - started) * 1e6 + 0.5)
-                if taken >= _SECOND:
-                    pass  # what lasts so long is worth a slower line
+                if micros < 0 or taken < 0 or taken >= _SECOND:
+                    pass  # an earlier second, or what lasts so long that a slower line is no loss
                 elif len(ids) == _ROOT:
                     parts += (
                         until_second,
@@ -169,7 +169,7 @@ class Renderer:
                         rest,
                     )
                     continue
-            except (ValueError, KeyError):  # not one of these, or another second
+            except (ValueError, IndexError):  # not one of these, or a later second
                 pass
             parts.append(self._one(item, offset))
             until_second, begins = self._until_second, self._second - offset

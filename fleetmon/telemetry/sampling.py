@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from fleetmon.telemetry.current import Sampled
 
+_ROOT = 32  # hex digits of the ids of a task that is its trace's root
 LOW64 = (1 << 64) - 1
 ALWAYS = 1 << 64
 NO_STATE = TraceState.get_default()
@@ -297,9 +298,12 @@ class SdkSpans:
         """Hand the processors the record of a span that ends now and was never made."""
         assert self._mold is not None  # noqa: S101 - or nothing would have been deferred
         ids = here.ids
-        own = context_of(
-            int(ids[:32], 16), int(ids[32:] or ids[:16], 16), here.flags, here.state or NO_STATE
-        )
+        if len(ids) == _ROOT:  # the first half is the span's as well
+            trace_id = int(ids, 16)
+            span_id = trace_id >> 64
+        else:
+            trace_id, span_id = int(ids[:32], 16), int(ids[32:], 16)
+        own = context_of(trace_id, span_id, here.flags, here.state or NO_STATE)
         told = self._mold.tell(_name(here), own, here, time_ns())
         for take in self._takers:
             take(told)

@@ -89,8 +89,9 @@ def _draw() -> str:
     digits = "0" * 16
     while digits.find("0" * 16) >= 0:
         digits = randbytes(16 * _BLOCK).hex(" ", 16)  # noqa: S311 - ids, not secrets
-    own, *others = digits.split(" ")
-    _drawn.extend(others)  # which other threads may have used up before this returns
+    drawn = digits.split(" ")
+    own = drawn.pop()
+    _drawn.extend(drawn)  # which other threads may have used up before this returns
     return own
 
 
@@ -195,24 +196,26 @@ class OTelTracer:
             return
         # The first half serves as the span's id: as random, and the sampler looks at the second.
         task.ids = ids
-        task.sampled = False
         task.span = here = _new(Here)
         here.ids = ids
         here.outer = outer
         _set(here)
 
-    def end(self, task: TaskView) -> None:
+    def end(self, task: TaskView) -> bool:
         """End the span and restore the context that was current before ``begin``.
 
         Where that context cannot be restored, because the task ends elsewhere or out of order, it
         is marked instead, and no later task takes the ended one for its parent.
+
+        Returns:
+            Whether the task is sampled, and ended just now.
         """
         here = task.span
         if here is None:
-            return
+            return False
         outer = here.outer
         if outer is None:  # ended before
-            return
+            return False
         here.outer = None
         if _get() is here:
             _set(live(outer) if outer else outer)
@@ -220,19 +223,23 @@ class OTelTracer:
             here.stale = live(outer)
         if type(here) is not Here:
             self._end_recorded(task, here)
-        elif task.outcome and task.outcome not in _FINE:
+            return task.sampled
+        if task.outcome and task.outcome not in _FINE:
             self._incidents.failed(task, here.span_context())
+        return False
 
-    def finish(self, task: TaskView) -> None:
+    def finish(self, task: TaskView) -> bool:
         """End the span of a task whose context ends with it: as :meth:`end`, restoring nothing."""
         here = task.span
         if here is None or here.outer is None:
-            return
+            return False
         here.outer = None
         if type(here) is not Here:
             self._end_recorded(task, here)
-        elif task.outcome and task.outcome not in _FINE:
+            return task.sampled
+        if task.outcome and task.outcome not in _FINE:
             self._incidents.failed(task, here.span_context())
+        return False
 
     # -- everything else --------------------------------------------------------------------------
 
@@ -395,7 +402,6 @@ class OTelTracer:
         here.state = state
         here.base = base_of(context)
         here.outer = outer
-        task.sampled = False
         _set(here)
 
     def _keep_span(self, task: TaskView, outer: Context, context: Context, span: Span) -> None:

@@ -78,3 +78,25 @@ async def test_15_tasks_that_gave_up_waiting_do_not_make_a_stall_of_those_after_
         assert outcome_of(impatient.future) == "timed_out"
         assert len(events_of(fleet, "stalled")) <= 1
         await asyncio.gather(slow, patient)
+
+
+async def test_15_a_task_handed_back_has_not_waited_since_before_its_agent_came_back():
+    class Body:
+        lives = 0
+
+        async def serve(self, agent):
+            Body.lives += 1
+            if Body.lives > 1:
+                agent.heartbeat()  # it is back, and has to read something before it takes work
+                await asyncio.sleep(20)
+            async for task in agent.tasks():
+                if Body.lives == 1:
+                    raise RuntimeError("away")
+                task.done("done")
+
+    async with fleet_on(watchdog=Watchdog(stall_after=30.0)) as fleet:
+        agent = await fleet.add("A", Body, spec=spec(in_flight="requeue"))
+        await asyncio.sleep(100)
+        assert await agent.run("x") == "done"
+        assert Body.lives == 2
+        assert not events_of(fleet, "stalled")
