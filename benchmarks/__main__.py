@@ -43,7 +43,7 @@ def _counts(quick: bool) -> list[Row]:
 
 
 def _millisecond(quick: bool) -> list[Row]:
-    from benchmarks.tasks import rows_of_millisecond
+    from benchmarks.millisecond import rows_of_millisecond
 
     return rows_of_millisecond(quick=quick)
 

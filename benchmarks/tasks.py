@@ -1,4 +1,4 @@
-"""Rows 1 to 4: what supervision and telemetry add to a task.
+"""Rows 1 to 3: what supervision and telemetry add to a task.
 
 Run as ``python -m benchmarks.tasks``. Everything is on unless the name says otherwise: metrics,
 spans under the SDK's ``ParentBased(TraceIdRatioBased(0.1))`` with a batch processor, ids for every
@@ -12,11 +12,9 @@ import asyncio
 import json
 import os
 import random
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from statistics import fmean, median
 from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry.sdk.trace import TracerProvider
@@ -24,7 +22,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from benchmarks import instructions
-from benchmarks.reference import NullExporter, Reference
+from benchmarks.reference import NullExporter
 from benchmarks.table import Goal, Row
 from benchmarks.unit import interleave, noop, unit
 from fleetmon import AgentSpec, Supervisor, SupervisorSettings
@@ -33,16 +31,14 @@ from fleetmon.telemetry.logs import JsonLog
 from fleetmon.telemetry.tracing import OTelTracer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from benchmarks.unit import Timings
     from fleetmon import Agent
     from fleetmon.hooks import FleetRecorder
 
 LINES = 20_000  # tasks between two flushes: the log's queue takes 65,536 lines
-MILLISECOND = 0.001
-_NOISE = 50e-6  # seconds; a pair further from the median was disturbed by the machine
-_AS_IT_COMES = 0.1  # seconds that a log gathers lines unless told otherwise
+_AS_IT_COMES = 0.25  # seconds that a log gathers lines unless told otherwise
 _FOR_COUNTING = 3_600.0  # seconds: threads then wake by amount, not by the clock
 
 
@@ -166,105 +162,10 @@ async def timings(*, iterations: int, rounds: int) -> Timings:
         )
 
 
-class Millisecond(NamedTuple):
-    """What one task of about a millisecond costs, CPU seconds.
-
-    Attributes:
-        plain: without us.
-        run: through ``agent.run``, all threads.
-        around: inside ``agent.task``, all threads.
-        reference: with the telemetry of ``reference.py`` around it, which all runs in the loop's
-            thread but for batches of spans.
-        others: how much of both was used outside the loop's thread, for lines and spans.
-    """
-
-    plain: float
-    run: float
-    around: float
-    reference: float
-    others: float
-
-    def added(self, way: float) -> float:
-        """Return what a way adds, as a share of the plain task."""
-        return (way - self.plain) / self.plain
-
-
-async def millisecond(*, pairs: int) -> Millisecond:
-    """Measure row 4: plain, through ``run``, inside ``task`` and the reference, task by task.
-
-    The loop's own thread is measured for each task; the mean of the differences within a turn is
-    taken, without the turns that the machine disturbed. What the other threads used is shared out
-    over all of our tasks.
-    """
-    steps = _calibrated()
-
-    async def spin() -> None:
-        for _ in steps:
-            pass
-
-    class Spinning(Acting):
-        work = staticmethod(spin)
-
-    async with AsyncExitStack() as stack:
-        host = await stack.enter_async_context(hall(watchdog=False, factory=Spinning))
-        reference = stack.enter_context(Reference())
-        run, task, create_task = host.agent.run, host.agent.task, asyncio.create_task
-
-        async def around() -> None:
-            with task("code_review"):
-                await spin()
-
-        ways: list[Callable[[], Awaitable[None]]] = [
-            lambda: create_task(spin()),
-            lambda: run("code_review"),
-            lambda: create_task(around()),
-            lambda: create_task(reference.run("APEX", "code_review", "1", spin)),
-        ]
-        taken: list[list[float]] = [[], [], [], []]
-        clock = time.thread_time
-        process, thread = time.process_time(), clock()
-        for turn in range(pairs):
-            for index in (0, 1, 2, 3) if turn % 2 else (3, 2, 1, 0):
-                began = clock()
-                await ways[index]()
-                taken[index].append(clock() - began)
-        host.flush()
-        others = (time.process_time() - process - (clock() - thread)) / (2 * pairs)
-    plain = median(taken[0])
-    return Millisecond(
-        plain,
-        plain + _difference(taken[1], taken[0]) + others,
-        plain + _difference(taken[2], taken[0]) + others,
-        plain + _difference(taken[3], taken[0]),
-        others,
-    )
-
-
-def _calibrated() -> range:
-    # a fixed amount of work, about a millisecond of CPU: time itself would hide what is added
-    trial = range(20_000)
-    usual = median(_spun(trial) for _ in range(200))
-    return range(round(len(trial) * MILLISECOND / usual))
-
-
-def _spun(steps: range) -> float:
-    began = time.thread_time()
-    for _ in steps:
-        pass
-    return time.thread_time() - began
-
-
-def _difference(ours: Sequence[float], plain: Sequence[float]) -> float:
-    found = [one - other for one, other in zip(ours, plain, strict=True)]
-    middle = median(found)
-    # of an even number of pairs, half on either side of a gap, none may lie near the middle
-    return fmean([each for each in found if abs(each - middle) <= _NOISE] or [middle])
-
-
 def rows_of_timings(*, quick: bool) -> list[Row]:
     """Measure rows 1 and 2."""
     random.seed(0)
-    t = asyncio.run(timings(iterations=2_000, rounds=5 if quick else 21))
+    t = asyncio.run(timings(iterations=2_000, rounds=5 if quick else 61))
     a_unit = f"UNIT {t.seconds('unit') * 1e6:.2f} µs"
 
     def row(key: str, what: str, name: str, goal: float, stretch: float) -> Row:
@@ -344,36 +245,11 @@ def _frozen() -> dict[str, float]:
     return {mode: stored["instructions"][mode] for mode in ("bare", "reference")}
 
 
-def rows_of_millisecond(*, quick: bool) -> list[Row]:
-    """Measure row 4, in per cent."""
-    m = asyncio.run(millisecond(pairs=300 if quick else 3_000))
-
-    def row(key: str, what: str, way: float) -> Row:
-        return Row(
-            key,
-            what,
-            f"{(way - m.plain) * 1e6:.1f} µs, {m.others * 1e6:.1f} in threads",
-            f"reference {(m.reference - m.plain) * 1e6:.1f} µs, {100 * m.added(m.reference):.2f} %",
-            100 * m.added(way),
-            Goal("<=", 0.4),
-            Goal("<=", 0.25),
-        )
-
-    return [
-        row("4a", "CPU added to a 1 ms task by agent.task(), %", m.around),
-        row("4b", "CPU added to a 1 ms task by run(), %", m.run),
-    ]
-
-
 def main() -> None:
-    """Print rows 1 to 4."""
+    """Print rows 1 to 3."""
     from benchmarks.table import render_text
 
-    rows = [
-        *rows_of_timings(quick=False),
-        *rows_of_counts(quick=False),
-        *rows_of_millisecond(quick=False),
-    ]
+    rows = [*rows_of_timings(quick=False), *rows_of_counts(quick=False)]
     print(render_text(rows), end="")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import command as terminal
-from benchmarks import control, instructions, process, recovery, scrape, tasks
+from benchmarks import control, instructions, millisecond, process, recovery, scrape, tasks
 from benchmarks.erlang import Peer
 from benchmarks.table import Goal, Row
 
@@ -47,10 +47,15 @@ async def test_a_log_that_drops_lines_spoils_the_figures(monkeypatch):
 
 
 async def test_a_millisecond_is_about_a_millisecond():
-    found = await tasks.millisecond(pairs=4)
+    found = await millisecond.millisecond(pairs=4)
     assert 0.0002 < found.plain < 0.02
     assert found.added(found.plain) == 0
     assert -1 < found.added(found.run) < 1
+
+
+async def test_tasks_that_wait_together_are_compared_with_those_that_nobody_watches():
+    found = await millisecond.waiting(iterations=400, rounds=3)
+    assert found.seconds("around") > found.seconds("plain") > 0
 
 
 async def test_a_crash_cycle_and_a_storm_end_with_all_verified():

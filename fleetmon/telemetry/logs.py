@@ -41,7 +41,7 @@ class JsonLog:
         messages: bool = False,
         tracebacks: float = 10.0,
         limit: int = 65_536,
-        interval: float = 0.1,
+        interval: float = 0.25,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -54,7 +54,8 @@ class JsonLog:
             messages: write messages of exceptions, at most 500 characters each.
             tracebacks: written per second at most; others have type and place only.
             limit: lines that may wait; beyond it the newest are dropped.
-            interval: seconds in which lines are gathered before they are written.
+            interval: seconds in which lines are gathered before they are written; each time the
+                thread wakes costs as much CPU as a hundred lines.
             clock: the supervisor's clock, from which the times of tasks come.
             wall: seconds since the epoch.
         """
