@@ -16,12 +16,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from fleetmon.errors import (
-    DuplicateAgentError,
-    NotRunningError,
-    SpecError,
-    UnknownAgentError,
-)
+from fleetmon.errors import NotRunningError
 from fleetmon.events import EventKind
 from fleetmon.policy.budget import Budget
 from fleetmon.policy.classify import Verdict, classify
@@ -31,6 +26,7 @@ from fleetmon.runtime.core import DECLARED, OBSERVED, OWNED, AgentCore
 from fleetmon.runtime.gate import RecoveryGate
 from fleetmon.runtime.groups import Groups
 from fleetmon.runtime.incarnation import Incarnation
+from fleetmon.runtime.members import Members
 from fleetmon.runtime.observed import ObservedIncarnation
 from fleetmon.runtime.observers import Observers
 from fleetmon.snapshot import DeadLetter, FleetReading, FleetSnapshot
@@ -42,20 +38,17 @@ if TYPE_CHECKING:
     from fleetmon.hooks import EndObserver, FleetRecorder, TaskTracer
     from fleetmon.numbers import AgentNumbers
     from fleetmon.relay import News
-    from fleetmon.roster import Roster, RosterEntry
+    from fleetmon.roster import Roster
     from fleetmon.runtime.task import Task
     from fleetmon.settings import SupervisorSettings
-    from fleetmon.spec import AgentSpec
 
 Classifier = "Callable[[BaseException], Verdict | None]"
 
 
-class Fleet:
+class Fleet(Members):
     """All agents of one supervisor, and the numbers source of its metrics.
 
     Attributes:
-        cores: by id, in order of registration; removed agents stay, for their counters.
-        membership: rises whenever an agent comes or goes.
         blocked_total: seconds for which the loop was found blocked; what deadlines forgive.
         phase: ``new``, ``running``, ``draining``, ``stopping``, ``stopped``.
     """
@@ -65,12 +58,8 @@ class Fleet:
         "__weakref__",
         "_classifier",
         "_early",
-        "_lock",
-        "_numbers",
-        "accepting",
         "blocked_total",
         "bus",
-        "cores",
         "counted",
         "dead_letters",
         "elsewhere",
@@ -83,9 +72,7 @@ class Fleet:
         "lag_max",
         "late_results",
         "leaked_threads",
-        "live",
         "log",
-        "membership",
         "name",
         "now",
         "observers",
@@ -94,8 +81,6 @@ class Fleet:
         "recovery",
         "redeliveries",
         "rng",
-        "roster",
-        "settings",
         "stock",
         "task_ids",
         "thread",
@@ -114,16 +99,13 @@ class Fleet:
         classifier: Callable[[BaseException], Verdict | None] | None,
     ) -> None:
         """Make a fleet that runs nothing yet."""
-        self.settings = settings
+        super().__init__(settings, roster)
         self.name = settings.name
-        self.roster = roster
         self.epoch = secrets.token_hex(8)
         self.now = monotonic
         self.wall = wall
         self.rng = random.Random(settings.seed)  # noqa: S311 - jitter, not secrets
         self.bus = EventBus(settings.event_ring, monotonic, wall)
-        self.cores: dict[str, AgentCore] = {}
-        self.membership = 0
         self.task_ids = itertools.count(1)
         self.tracer: TaskTracer | None = None
         # ends a span in a context that ends with it
@@ -143,17 +125,13 @@ class Fleet:
         self.lag = 0.0
         self.lag_max = 0.0
         self.phase = "new"
-        self.accepting = True
         self.hurried = False
-        self.live = 0
         self.thread = 0
         self.home: Any = None  # the loop; None before start and after close
         self.stock = False  # whether its create_task() is the one of asyncio
         self.elsewhere: dict[asyncio.AbstractEventLoop, int] = {}
         self._early: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._classifier = classifier
-        self._numbers: list[AgentNumbers] = []
-        self._lock = threading.RLock()
         _FLEETS.add(self)
         if roster is not None:
             for entry in roster.entries:
@@ -258,137 +236,11 @@ class Fleet:
             known = {x: t for x, t in self.elsewhere.items() if not x.is_closed()}
             self.elsewhere = {**known, loop: thread}
 
-    # -- agents ----------------------------------------------------------------------------------
-
-    def spec_of(self, entry: RosterEntry | None, spec: AgentSpec | None) -> AgentSpec:
-        """Return the spec to use: the settings' defaults, then the roster's, then what is given.
-
-        Only fields that were set count, so that a spec which sets one leaves the others alone.
-        """
-        defaults = self.settings.defaults
-        if spec is None and (entry is None or not (entry.spec or entry.task_types)):
-            return defaults
-        values: dict[str, Any] = {f: getattr(defaults, f) for f in defaults.model_fields_set}
-        if entry is not None:
-            values |= dict(entry.spec)
-            if entry.task_types:
-                values.setdefault("task_types", tuple(entry.task_types))
-        if spec is not None:
-            values |= {f: getattr(spec, f) for f in spec.model_fields_set}
-        try:
-            return type(defaults)(**values)
-        except SpecError as error:
-            if entry is None:
-                raise
-            msg = f"roster entry {entry.agent_id!r}: {error}"
-            raise SpecError(msg, field=error.field, value=error.value) from None
-
-    def admit(self, name: str, spec: AgentSpec | None, mode: str) -> AgentCore:
-        """Register an agent, or bring a declared or removed one back under its old numbers.
-
-        Raises:
-            UnknownAgentError: not on the roster, and unknown agents are refused.
-            DuplicateAgentError: already there.
-            SpecError: an id that cannot be a label, or a spec that does not fit.
-        """
-        if not self.accepting:
-            msg = f"supervisor {self.name!r} is {self.phase}; agents cannot be added any more"
-            raise NotRunningError(msg)
-        agent_id, entry = self._identify(name)
-        with self._lock:
-            core = self.cores.get(agent_id)
-            if core is not None and core.mode != DECLARED and not core.removed:
-                raise DuplicateAgentError(agent_id)
-            chosen = self.spec_of(entry, spec)
-            self.groups.graph.add(agent_id, chosen)
-            if core is None:
-                core = self._register(agent_id, chosen, entry, mode)
-            else:
-                core.mode = mode
-                core.removed = False
-                core.set_spec(chosen)
-            self.live += 1
-            self.membership += 1
-        core.event(EventKind.AGENT_ADDED, {"mode": mode})
-        return core
-
-    def _identify(self, name: str) -> tuple[str, RosterEntry | None]:
-        if not isinstance(name, str) or not name.strip() or len(name) > 64:  # noqa: PLR2004 - a label
-            msg = f"agent id {name!r} must be a text of 1 to 64 characters"
-            raise SpecError(msg, field="agent_id", value=name)
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            msg = f"agent id {name!r} cannot be encoded as UTF-8; leave out the lone surrogates"
-            raise SpecError(msg, field="agent_id", value=name) from None
-        if self.roster is None:
-            return name, None
-        try:
-            agent_id = self.roster.normalize(name)
-        except UnknownAgentError:
-            if self.settings.unknown_agents == "refuse":
-                raise
-            return name, None
-        return agent_id, next(e for e in self.roster.entries if e.agent_id == agent_id)
-
-    def _register(
-        self, agent_id: str, spec: AgentSpec, entry: RosterEntry | None, mode: str
-    ) -> AgentCore:
-        if len(self.cores) >= self.settings.metrics.agents:
-            msg = (
-                f"agent {agent_id!r} would be number {len(self.cores) + 1}, but metrics.agents "
-                f"admits {self.settings.metrics.agents}: raise it or reuse ids"
-            )
-            raise SpecError(msg, field="metrics.agents", value=self.settings.metrics.agents)
-        core = AgentCore(self, agent_id, spec, entry, mode)
-        self.cores[agent_id] = core
-        self._numbers.append(core.numbers)
-        return core
-
-    def discard(self, core: AgentCore, *, forget: bool = False) -> None:
-        """Let an agent go; its counters stay, so that they never go back.
-
-        Args:
-            core: the agent.
-            forget: it never was up: nothing of it stays, unless it was declared before.
-        """
-        with self._lock:
-            if core.removed or core.mode == DECLARED:
-                return
-            self.live -= 1
-            self.membership += 1
-            self.groups.graph.remove(core.agent_id)
-            core.open = False
-            if core.entry is not None:
-                core.mode = DECLARED
-            elif forget and not core.numbers.types and core.generation == 1:
-                core.removed = True
-                del self.cores[core.agent_id]
-                self._numbers = [n for n in self._numbers if n is not core.numbers]
-            else:
-                core.removed = True
-        core.event(EventKind.AGENT_REMOVED, {})
-
-    def find(self, name: str) -> AgentCore:
-        """Return the agent that a name means; raises :class:`UnknownAgentError`."""
-        core = self.cores.get(name)
-        if core is None and self.roster is not None:
-            try:
-                core = self.cores.get(self.roster.normalize(name))
-            except UnknownAgentError:
-                core = None
-        if core is None or core.removed:
-            from difflib import get_close_matches  # only in the error
-
-            there = [c.agent_id for c in self.cores.values() if not c.removed]
-            raise UnknownAgentError(str(name), get_close_matches(str(name), there, 3))
-        return core
+    # -- what the parts report -------------------------------------------------------------------
 
     def make_incarnation(self, core: AgentCore) -> Incarnation | ObservedIncarnation:
         """Make the next life of an agent."""
         return ObservedIncarnation(core) if core.mode == OBSERVED else Incarnation(core)
-
-    # -- what the parts report -------------------------------------------------------------------
 
     def classify(self, core: AgentCore, error: BaseException) -> Verdict:
         """Judge an error; a classifier of the host's goes first and may decline with ``None``."""

@@ -9,24 +9,18 @@ OpenTelemetry, see :mod:`fleetmon.telemetry.conventions`.
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import contextmanager
-from random import randbytes
 from time import time_ns
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from opentelemetry import trace
-from opentelemetry.context.context import Context
-from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode, TraceFlags
+from opentelemetry.trace import Span, SpanContext, SpanKind, TraceFlags
 
 from fleetmon.numbers import CANCELLED, OUTCOMES, SUCCEEDED
 from fleetmon.telemetry.conventions import (
     AGENT_ID,
     AGENT_NAME,
     ATTEMPT,
-    ERROR_TYPE,
-    EXECUTE_TOOL,
     GENERATION,
     INVOKE_AGENT,
     OPERATION,
@@ -34,7 +28,6 @@ from fleetmon.telemetry.conventions import (
     PROVIDER,
     TASK_ID,
     TASK_TYPE,
-    TOOL_NAME,
 )
 from fleetmon.telemetry.current import (
     KEY,
@@ -47,15 +40,17 @@ from fleetmon.telemetry.current import (
     live,
     runtime,
 )
-from fleetmon.telemetry.incidents import Incidents, place
+from fleetmon.telemetry.ids import draw, take
+from fleetmon.telemetry.incidents import Incidents
 from fleetmon.telemetry.propagation import carrier
-from fleetmon.telemetry.render import message_of
+from fleetmon.telemetry.spans import HostSpans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
+    from opentelemetry.context.context import Context
     from opentelemetry.sdk.trace import Tracer as SdkTracer
-    from opentelemetry.trace import Link, Tracer, TracerProvider
+    from opentelemetry.trace import Tracer, TracerProvider
     from opentelemetry.trace.span import TraceState
     from opentelemetry.util.types import AttributeValue
 
@@ -71,31 +66,8 @@ _SAMPLED_RANDOM = TraceFlags(TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID)
 _new = dict.__new__
 _get, _set = runtime()
 
-# Trace ids drawn in blocks, as text: a draw, the comparison that samples and the digits of a log
-# line come to half of what they would from a number. Random as those of the SDK's own generator.
-_BLOCK = 128
-_drawn: list[str] = []
-_take = _drawn.pop
-if hasattr(os, "register_at_fork"):  # or parent and child would hand out the same
-    os.register_at_fork(after_in_child=_drawn.clear)
 
-
-def _draw() -> str:
-    """Return 32 hex digits, neither half of them zero."""
-    try:
-        return _take()
-    except IndexError:
-        pass
-    digits = "0" * 16
-    while digits.find("0" * 16) >= 0:
-        digits = randbytes(16 * _BLOCK).hex(" ", 16)  # noqa: S311 - ids, not secrets
-    drawn = digits.split(" ")
-    own = drawn.pop()
-    _drawn.extend(drawn)  # which other threads may have used up before this returns
-    return own
-
-
-class OTelTracer:
+class OTelTracer(HostSpans):
     """A :class:`fleetmon.hooks.TaskTracer` over OpenTelemetry.
 
     Each task is a span ``invoke_agent {agent_id}``: a child of the context it was submitted in, of
@@ -179,9 +151,9 @@ class OTelTracer:
             self._begin_within(task, outer)
             return
         try:
-            ids = _take()
+            ids = take()
         except IndexError:
-            ids = _draw()
+            ids = draw()
         if ids[16:] < self._root_below:
             sdk = self._sdk
             if (
@@ -248,7 +220,7 @@ class OTelTracer:
         context = outer if task.origin is None else task.origin
         if type(context) is Here and self._drops_children:
             # below a task that is not sampled: the commonest nesting
-            ids = context.ids[:32] + _draw()[:16]
+            ids = context.ids[:32] + draw()[:16]
             self._drop(task, outer, context, ids, context.flags, context.state)
             return
         parent: SpanContext | None = None
@@ -262,9 +234,9 @@ class OTelTracer:
                 context = task.parent.span  # the enclosing task began in another thread
                 parent = context.span_context()
         if parent is None or not parent.is_valid:
-            self._begin_root(task, outer, context, _draw())
+            self._begin_root(task, outer, context, draw())
         else:
-            ids = f"{parent.trace_id:032x}{_draw()[:16]}"
+            ids = f"{parent.trace_id:032x}{draw()[:16]}"
             self._begin_checked(task, outer, context, parent, ids)
 
     def _begin_root(self, task: TaskView, outer: Context, context: Context, ids: str) -> None:
@@ -274,7 +246,7 @@ class OTelTracer:
                 self._resolve(now)
         sdk = self._sdk
         if sdk is not None and not self._fast_ids:
-            ids = f"{sdk.generator.generate_trace_id() or 1:032x}{_draw()[:16]}"
+            ids = f"{sdk.generator.generate_trace_id() or 1:032x}{draw()[:16]}"
         self._begin_checked(task, outer, context, None, ids)
 
     def _begin_checked(
@@ -438,16 +410,6 @@ class OTelTracer:
                 self._blame(span, task.error_type or OUTCOMES[outcome], task.error)
         span.end()
 
-    def _blame(self, span: Span, error_type: str, error: BaseException | None) -> None:
-        span.set_attribute(ERROR_TYPE, error_type)
-        description = error_type
-        if error is not None:
-            event = place(error)
-            if self.messages:
-                event["exception.message"] = description = message_of(error)
-            span.add_event("exception", event)
-        span.set_status(StatusCode.ERROR, description)
-
     # -- incidents and the host's own spans -------------------------------------------------------
 
     def carry(self, task: TaskView) -> dict[str, str]:
@@ -474,46 +436,3 @@ class OTelTracer:
         """
         found = self._incidents.context_of(agent_id, task_id)
         return (0, 0) if found is None else (found.trace_id, found.span_id)
-
-    def _start_own(
-        self, name: str, attributes: dict[str, Any], links: list[Link], start_time: int
-    ) -> Span | None:
-        """Start a root span beside the tasks; ``None`` if the sampler drops it."""
-        context = Context()
-        sdk = self._sdk
-        if self._void:
-            return None
-        if sdk is None:
-            return self._tracer.start_span(
-                name, context, SpanKind.INTERNAL, attributes, links, start_time
-            )
-        trace_id = sdk.generator.generate_trace_id()
-        result = sdk.decide(context, None, trace_id, name, attributes, links)
-        if result.decision is sdk.dropped:
-            return None
-        span_id = sdk.generator.generate_span_id()
-        return sdk.start(
-            name, context, trace_id, span_id, result, links=links, start_time=start_time
-        )
-
-    @contextmanager
-    def span(self, name: str, /, **attributes: AttributeValue) -> Iterator[Span]:
-        """Trace a block as a child of the current task: ``with tracer.span("ryot_inference"):``.
-
-        An exception marks the span as failed and goes on; a cancel does not mark it.
-        """
-        with self._tracer.start_as_current_span(
-            name, attributes=attributes, record_exception=False, set_status_on_exception=False
-        ) as span:
-            try:
-                yield span
-            except Exception as error:
-                self._blame(span, type(error).__qualname__, error)
-                raise
-
-    @contextmanager
-    def tool(self, name: str, /, **attributes: AttributeValue) -> Iterator[Span]:
-        """Trace the call of a tool: a span ``execute_tool {name}``, otherwise as :meth:`span`."""
-        conventions: dict[str, Any] = {OPERATION: EXECUTE_TOOL, TOOL_NAME: name}
-        with self.span(f"{EXECUTE_TOOL} {name}", **conventions, **attributes) as span:
-            yield span

@@ -137,8 +137,8 @@ def test_task_becomes_a_root_span_by_the_conventions_with_attributes_set_at_crea
 def test_one_in_ten_of_many_roots_is_sampled_and_every_task_has_ids_of_its_own():
     provider, exporter = rig(ParentBased(TraceIdRatioBased(0.1)))
     tracer, ids, sampled = OTelTracer(provider), set(), 0
-    task = make_task()
     for _ in range(10_000):
+        task = make_task()
         tracer.begin(task)
         assert bool(current().trace_flags & 1) == task.sampled
         assert (current().trace_id, current().span_id) == (task.trace_id, task.span_id)
