@@ -39,6 +39,8 @@ def stage(*, quiet: bool = False) -> Iterator[bool]:
         tty.setcbreak(number, termios.TCSANOW)
         modes = termios.tcgetattr(number)
         modes[0] &= ~termios.ICRNL  # an enter that is typed by now shall still be one
+        # and a Ctrl-Z, with which the terminal would throw away what waits
+        modes[6][termios.VSUSP] = bytes([os.fpathconf(number, "PC_VDISABLE")])
         termios.tcsetattr(number, termios.TCSANOW, modes)
         _write("\x1b[?1049h\x1b[?25l\x1b[H")
         yield True
