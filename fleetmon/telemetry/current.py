@@ -43,7 +43,7 @@ def runtime() -> tuple[Callable[[], Context], Callable[[Context], object]]:
 
 
 class Here(Context):
-    """The context of a task in flight, made without ``__init__`` by ``dict.__new__``.
+    """The context of a task in flight.
 
     Attributes:
         ids: of the task, as :class:`fleetmon.hooks.Identified` has them.

@@ -23,6 +23,7 @@ _TEMPLATES = 4096  # prepared lines kept, then all are made anew: task types may
 _TEXT = 500
 _FRAMES = 20
 _SECOND = 1_000_000  # microseconds
+_HALF = slice(16)  # made once: one that is spelled out is made each time
 _ROOT = 32  # hex digits of ids whose first half is the span's as well
 _ITEMS = 50
 _DEPTH = 4
@@ -104,7 +105,7 @@ class Renderer:
         offset = self._wall() - self._clock()
         digits = _DIGITS
         parts: list[str] = []  # joined once: a line that is put together first is copied twice
-        trunc = _trunc
+        trunc, half = _trunc, _HALF
         until_second, begins = self._until_second, self._second - offset
         # Of lines that come together, many have their agent and type in common: then what was
         # looked up for the last one stands.
@@ -139,7 +140,7 @@ class Renderer:
                         traced,
                         ids,
                         _SPAN,
-                        ids[:16],
+                        ids[half],
                         beside,
                         f"{task_id}",
                         after,

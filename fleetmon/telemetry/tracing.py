@@ -63,7 +63,7 @@ _ALWAYS = "g"  # above every text of hex digits
 _FINE = (SUCCEEDED, CANCELLED)
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _SAMPLED_RANDOM = TraceFlags(TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID)
-_new = dict.__new__
+_LOW = slice(16, None)  # made once: a slice that is spelled out is made each time
 _get, _set = runtime()
 
 
@@ -154,7 +154,7 @@ class OTelTracer(HostSpans):
             ids = take()
         except IndexError:
             ids = draw()
-        if ids[16:] < self._root_below:
+        if ids[_LOW] < self._root_below:
             sdk = self._sdk
             if (
                 self._bounded
@@ -168,7 +168,7 @@ class OTelTracer(HostSpans):
             return
         # The first half serves as the span's id: as random, and the sampler looks at the second.
         task.ids = ids
-        task.span = here = _new(Here)
+        task.span = here = Here()
         here.ids = ids
         here.outer = outer
         _set(here)
@@ -288,7 +288,7 @@ class OTelTracer(HostSpans):
         agent_id = task.agent_id
         task.sampled = True
         task.ids = ids
-        task.span = here = _new(Sampled)
+        task.span = here = Sampled()
         here.ids = ids
         here.outer = outer
         here.parent = parent
@@ -368,7 +368,7 @@ class OTelTracer(HostSpans):
         flags: TraceFlags,
         state: TraceState | None,
     ) -> None:
-        task.span = here = _new(Here)
+        task.span = here = Here()
         here.ids = task.ids = ids
         here.flags = flags
         here.state = state
@@ -378,7 +378,7 @@ class OTelTracer(HostSpans):
 
     def _keep_span(self, task: TaskView, outer: Context, context: Context, span: Span) -> None:
         found = span.get_span_context()
-        task.span = here = _new(Recorded)
+        task.span = here = Recorded()
         here.span = span
         self._keep(task, outer, context, f"{found.trace_id:032x}{found.span_id:016x}", here)
         task.sampled = found.trace_flags.sampled
