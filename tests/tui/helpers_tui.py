@@ -9,6 +9,7 @@ from fleetmon.rows import COLUMNS, AgentRow
 from fleetmon_tui.lines.screen import compose
 from fleetmon_tui.session import Session
 from fleetmon_tui.state.dashboard import Dashboard
+from fleetmon_tui.state.store import Store
 from fleetmon_tui.state.text import UNICODE, plain
 from fleetmon_tui.state.themes import THEMES
 from fleetmon_tui.state.ui import Ui
@@ -187,3 +188,36 @@ def elite(count=40):
         row(f"AGENT{n:02}", number=n, tier=n % 4 + 1, field=f"field {n}", utilization=n / count)
         for n in range(count)
     ]
+
+
+TROUBLED = (
+    row("APEX", number=1, tier=1, task="code_review", task_since=95.0, in_flight=2),
+    row("CIPHER", number=2, tier=1, lifecycle="backing_off", health=2, retry_at=104.0,
+        lapse=[1090.0, 3, "serve raised", "exception", "KeyError: 'x'"]),
+    row("AXIOM", number=4, tier=2, health=1, conditions=[["failing", 90.0, "6 of 10", False]]),
+    row("VELOCITY", number=5, tier=2, lifecycle="paused", desired="paused"),
+)  # fmt: skip
+
+
+DETAILS = {
+    "tasks": [{"task_id": 7, "task_type": "train", "attempt": 2, "seconds": 3.0, "note": "e 2"}],
+    "recent_tasks": [
+        {"task_id": 6, "task_type": "train", "outcome": "succeeded", "error_type": "",
+         "ended": 99.0, "seconds": 1.5, "generation": 1, "attempt": 1},
+    ],
+    "recent_failures": [
+        {"task_id": 5, "task_type": "train", "outcome": "failed", "error_type": "exception",
+         "ended": 98.0, "seconds": 1.0, "generation": 1, "attempt": 1,
+         "error": "ValueError: no such file", "frames": ["a.py:3 in load", "b.py:9 in run"]},
+    ],
+    "history": [event(3, "lapsed", "APEX", reason="serve raised", error="KeyError")],
+    "policy": ["Up to 5 restarts within 600 s."],
+    "log": [event(4, "started", "APEX")],
+}  # fmt: skip
+
+
+def stored(*told):
+    store = Store()
+    store.begin(COLUMNS, resumed=False)
+    store.apply(list(told), more=False)
+    return store
