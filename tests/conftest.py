@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 settings.register_profile("fleetmon", deadline=None)
 settings.load_profile("fleetmon")
 
+# Whose assertions show what they compared, as those of test files do.
+pytest.register_assert_rewrite("helpers_exposition", "helpers_recorder", "helpers_trouble")
+
 # Begun first, since no worker shall be left alone with one of them in the end.
 LONGEST = (
     "test_tmux.py", "test_demo.py", "test_examples.py", "test_prometheus.py", "test_crash.py",
-    "test_books.py", "test_recorder.py", "test_mutated.py", "test_process.py",
+    "test_books.py", "test_next_life.py", "test_mutated.py", "test_process.py",
     "test_two_services.py", "test_benchmarks_run.py", "test_operate_demo.py", "test_replay.py",
     "test_instrument.py", "test_outside.py", "test_hosts.py", "test_schemathesis.py",
-    "test_state_machine.py",
+    "test_state_machine.py", "test_recorder.py",
 )  # fmt: skip
 
 
