@@ -37,15 +37,10 @@ def _tasks(quick: bool) -> list[Row]:
 
 
 def _counts(quick: bool) -> list[Row]:
+    from benchmarks.millisecond import rows_of_millisecond
     from benchmarks.tasks import rows_of_counts
 
-    return rows_of_counts(quick=quick)
-
-
-def _millisecond(quick: bool) -> list[Row]:
-    from benchmarks.millisecond import rows_of_millisecond
-
-    return rows_of_millisecond(quick=quick)
+    return [*rows_of_counts(quick=quick), *rows_of_millisecond(quick=quick)]
 
 
 def _recording(quick: bool) -> list[Row]:
@@ -201,8 +196,7 @@ def _command(quick: bool) -> list[Row]:
 
 SECTIONS = (
     Section(frozenset({1, 2}), _tasks),
-    Section(frozenset({3}), _counts),
-    Section(frozenset({4}), _millisecond),
+    Section(frozenset({3, 4}), _counts),
     Section(frozenset({5}), _crash),
     Section(frozenset({6}), _storm),
     Section(frozenset({7, 8}), _scrape),

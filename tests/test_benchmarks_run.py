@@ -96,7 +96,8 @@ def test_counts_become_shares_of_what_the_reference_adds(monkeypatch, tmp_path):
     monkeypatch.setattr(instructions, "FIGURES", tmp_path / "figures.json")
     monkeypatch.setattr(instructions, "count", lambda mode, **_: figures[mode])
     rows = {row.key: row.measured for row in tasks.rows_of_counts(quick=False)}
-    assert rows == {"3a": pytest.approx(0.1), "3b": pytest.approx(0.2)}
+    shares = {"4a": pytest.approx(100 * 30 / 10_000), "4b": pytest.approx(100 * 60 / 10_000)}
+    assert rows == {"3a": pytest.approx(0.1), "3b": pytest.approx(0.2), **shares}
     assert all("--quick" in row.verdict for row in tasks.rows_of_counts(quick=True))
 
 
@@ -109,7 +110,7 @@ def test_the_committed_counts_of_others_stand_in_the_same_surroundings(monkeypat
     monkeypatch.setattr(instructions, "FIGURES", tmp_path / "figures.json")
     monkeypatch.setattr(instructions, "count", lambda mode, **_: {"ours_task": 80.0}.get(mode, 95))
     rows = {row.key: row.measured for row in tasks.rows_of_counts(quick=False)}
-    assert rows == {"3a": pytest.approx(0.1), "3b": pytest.approx(0.15)}
+    assert (rows["3a"], rows["3b"]) == (pytest.approx(0.1), pytest.approx(0.15))
 
 
 def test_counting_without_valgrind_is_said_in_the_row(monkeypatch):
