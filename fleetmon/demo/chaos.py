@@ -248,5 +248,6 @@ class Chaos:
         if kind == "blocked_loop":
             return max(0.6, self._tempo)
         if kind == "swallowed_cancellation":
-            return 3.0 * max(0.7, self._tempo)
+            # longer than grace and stop deadline together, also where the loop is blocked meanwhile
+            return 4.0 * max(0.7, self._tempo)
         return 2.5 * (player.spec.hang.hard or 0.0)
