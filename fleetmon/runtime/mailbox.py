@@ -18,7 +18,7 @@ from fleetmon.errors import (
     TaskCancelledError,
 )
 from fleetmon.numbers import CANCELLED, TIMED_OUT
-from fleetmon.policy.transitions import Actual, Desired
+from fleetmon.policy.transitions import Desired
 from fleetmon.runtime.fate import error_of, settle, timeout_of
 from fleetmon.runtime.phase import ENDED, WAITING
 from fleetmon.runtime.task import current
@@ -124,16 +124,6 @@ class Mailbox:
     def park(self, task: Task, incarnation: Incarnation) -> None:
         """Let an accepted task wait until what is left of an old life has really ended."""
         self._parked[task] = incarnation
-
-    def unpark(self, incarnation: Incarnation) -> None:
-        """The old attempts have really ended: hand their tasks out again."""
-        for task, owner in reversed(tuple(self._parked.items())):
-            if owner is incarnation:
-                del self._parked[task]
-                self.put_back(task)
-        if self.core.machine.actual is Actual.STOPPED:
-            self.cancel_waiting("stop")
-        self.core.work.dispatch()
 
     def take_next(self) -> Task | None:
         """Return the next task that still waits, no longer counted as queued here."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleetmon.errors import TaskFailedError, WorkerDiedError
 from fleetmon.numbers import SUCCEEDED
-from fleetmon.policy.transitions import Desired
+from fleetmon.policy.transitions import Actual, Desired
 from fleetmon.runtime import judge, pull
 from fleetmon.runtime.fate import conclude, error_of, settle, timeout_of
 from fleetmon.runtime.mailbox import Mailbox
@@ -282,6 +282,16 @@ class Work(Mailbox):
             settle(task, error=error)
             task.failed(error, core.fleet.classify(core, error))
         self.free(task)
+
+    def unpark(self, incarnation: Incarnation) -> None:
+        """The old attempts have really ended: hand their tasks out again."""
+        for task, owner in reversed(tuple(self._parked.items())):
+            if owner is incarnation:
+                del self._parked[task]
+                self.put_back(task)
+        if self.core.machine.actual is Actual.STOPPED:
+            self.cancel_waiting("stop")
+        self.dispatch()
 
     def free(self, task: Task) -> None:
         """Give its slot back, and let the next one have it."""
