@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleetmon_tui.state import keys
-from fleetmon_tui.state.text import age, clean, cut, duration, fit_line, width_of
+from fleetmon_tui.state.text import age, clean, cut, duration, fit_line, several, width_of
 from fleetmon_tui.state.words import HEALTH, HEALTH_ROLES
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _facts(dashboard: Dashboard) -> list[tuple[str, str]]:
     ):
         count = fleet.get(key, 0)
         if count:
-            facts.append((f"{count} {one if count == 1 else many}", role))
+            facts.append((several(count, one, many), role))
     if dashboard.journal.missed:
         facts.append((f"{dashboard.journal.missed} events missed", "warn"))
     drops = fleet.get("drops")
