@@ -20,6 +20,7 @@ _E = TypeVar("_E", bound=BaseException)
 
 Kind = Literal["transient", "throttled", "permanent", "bug"]
 
+_NAME = 200  # characters of the name of a class
 _CAUSE = 120  # characters of a fingerprint
 _CODE = 40  # characters of a code within it
 _HUGE = 2**63  # no code is larger, and printing such numbers may be refused
@@ -101,6 +102,14 @@ def classify(error: BaseException, declared: Collection[str] = (), *, wall: floa
         raise
     except BaseException:  # noqa: BLE001 - a hostile exception must not take supervision down
         return Verdict("transient", "exception", 0.0, "unreadable exception", fatal=False)
+
+
+def class_of(error: BaseException) -> str:
+    """Return the name of an exception's class for events: at most 200 printable characters.
+
+    The class alone: messages quote what was worked on. A host may make classes with any name.
+    """
+    return _printable(type(error).__qualname__[:_NAME])
 
 
 def describe(error: BaseException, limit: int = 300) -> str:

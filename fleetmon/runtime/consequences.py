@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fleetmon.errors import AgentStartError
 from fleetmon.events import EventKind
-from fleetmon.policy.classify import describe
+from fleetmon.policy.classify import class_of, describe
 from fleetmon.policy.intensity import RestartWindow
 from fleetmon.policy.restart import decide
 from fleetmon.policy.transitions import FACTS, Act, Actual, Desired, Fact, resolve, settle
@@ -251,7 +251,7 @@ class Consequences:
             {
                 "reason": reason,
                 "error_type": error_type,
-                "error": type(error).__qualname__ if error is not None else "",
+                "error": class_of(error) if error is not None else "",
                 "verdict": verdict.kind if verdict is not None else "",
             },
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleetmon.errors import FleetmonError
 from fleetmon.events import EventKind
+from fleetmon.policy.classify import class_of
 from fleetmon.runtime import pull, verification
 from fleetmon.runtime.body import Body
 from fleetmon.runtime.executors.auto import make_executor
@@ -178,9 +179,7 @@ class Incarnation:
 
     def _noted(self, error: BaseException) -> None:
         if not isinstance(error, asyncio.CancelledError):
-            self.core.event(
-                EventKind.LATE_RESULT, {"what": "stop()", "error": type(error).__qualname__}
-            )
+            self.core.event(EventKind.LATE_RESULT, {"what": "stop()", "error": class_of(error)})
 
     # -- its end ---------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleetmon.events import EventKind
+from fleetmon.policy.classify import class_of
 from fleetmon.policy.transitions import Actual, Desired
 from fleetmon.runtime.phase import ENDED
 
@@ -69,8 +70,7 @@ def succeeded(core: AgentCore, task: Task) -> None:
 def task_failed(core: AgentCore, task: Task, verdict: Verdict | None) -> None:
     """A task failed: booked already; here it may colour the agent or be a lapse."""
     machine = core.machine
-    # the class alone: messages quote what was worked on, and reasons are shown everywhere
-    name = type(task.error).__qualname__ if task.error is not None else ""
+    name = class_of(task.error) if task.error is not None else ""
     said = name or task.error_type
     core.event(
         _E_TASK_FAILED,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fleetmon.errors import AgentStartError
 from fleetmon.events import EventKind
-from fleetmon.policy.classify import describe
+from fleetmon.policy.classify import class_of, describe
 from fleetmon.policy.intensity import RestartWindow
 from fleetmon.policy.transitions import Actual, Command, Desired, Fact, command, settle
 from fleetmon.results import Accepted, CommandResult, NoOp, Rejected
@@ -191,7 +191,7 @@ class Machine(Consequences):
             return False
         core = self.core
         core.numbers.fail("start_failed")
-        core.event(_E_START_FAILED, {"error": type(error).__qualname__})
+        core.event(_E_START_FAILED, {"error": class_of(error)})
         self._close_attempt(verified=False)
         self.incarnation = None
         self.actual = _BACKING_OFF

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleetmon.events import EventKind
+from fleetmon.policy.classify import class_of
 from fleetmon.policy.transitions import Actual, Fact
 from fleetmon.runtime.live import LiveTimer
 
@@ -118,7 +119,7 @@ def probe_result(core: AgentCore, incarnation: AnyIncarnation, error: BaseExcept
     elif machine.actual in (_PROBING, _RECOVERING) or (
         machine.actual is _RUNNING and incarnation.has_probe
     ):
-        core.event(_E_PROBE_FAILED, {"error": type(error).__qualname__})
+        core.event(_E_PROBE_FAILED, {"error": class_of(error)})
         machine.lapse("its probe failed", "probe_failed", error, count=True)
 
 

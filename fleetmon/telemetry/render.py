@@ -378,7 +378,7 @@ def type_of(error: BaseException) -> str:
     """Return the qualified name of an exception's class, builtins without their module."""
     kind = type(error)
     name = kind.__qualname__
-    return name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"[:_TEXT]
+    return (name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}")[:_TEXT]
 
 
 def describe_briefly(error: BaseException, *, messages: bool) -> str:

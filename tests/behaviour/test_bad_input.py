@@ -330,3 +330,30 @@ def test_import_starts_nothing_and_loads_nothing_heavy():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) < 30
+
+
+@pytest.mark.parametrize("kind", ["start_failed", "lapsed", "task_failed"])
+async def test_the_name_of_an_exception_takes_no_more_room_than_a_line(kind):
+    endless = type("E" * 100_000, (Exception,), {})
+    lives = []
+
+    class Falling:
+        async def start(self):
+            lives.append(self)
+            if len(lives) > 1:
+                raise endless
+
+        async def handle(self, task):
+            raise endless
+
+        async def serve(self, agent):
+            await asyncio.sleep(1.0)
+            raise endless
+
+    async with fleet_on() as fleet:
+        agent = await fleet.add("A", Falling, spec=spec())
+        with pytest.raises(endless):
+            await agent.run("x")
+        await asyncio.sleep(5)
+        told = [e.data["error"] for e in fleet.recent_events() if e.kind == kind]
+        assert {"E" * 200} == set(told)
